@@ -1,0 +1,194 @@
+"""The gRPC shell that every service shares.
+
+Handlers raise `SaexplainError`; this is the only place where exceptions become
+statuses. Bytes that do not decode are the caller's fault and answered as such, before
+a handler runs. A handler's other exceptions are defects: logged, answered INTERNAL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from services.common.call_context import CallContext, use_context
+from services.common.errors import InvalidArgument, SaexplainError, Unavailable
+from services.common.rpc_status import to_rpc_status
+from services.common.settings import ServerSettings
+
+_log = structlog.get_logger(__name__)
+
+_INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
+
+
+class HealthReporter:
+    """What the health service says: NOT_SERVING until `set_serving` is called."""
+
+    def __init__(self, servicer: HealthServicer, services: Sequence[str]) -> None:
+        self._servicer = servicer
+        self._names = ("", *services)
+
+    async def set_serving(self, serving: bool = True) -> None:
+        """Reports SERVING or NOT_SERVING for the server and each of its services."""
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        value = status.SERVING if serving else status.NOT_SERVING
+        for name in self._names:
+            await self._servicer.set(name, value)
+
+
+Register = Callable[[grpc.aio.Server, HealthReporter], Awaitable[None]]
+"""Adds servicers to a server. It may return before the service is ready and call
+`set_serving` later; or call it at once."""
+
+
+class _Undecodable:
+    """Stands for a request whose bytes are not the message they should be."""
+
+
+def _forgiving(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def decode(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Undecodable()
+
+    return decode
+
+
+class _ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Context in, typed statuses out, for every method of ours."""
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None or details.method.startswith(_INFRASTRUCTURE):
+            return handler
+        call = CallContext.from_metadata(details.invocation_metadata or ())
+        decode = _forgiving(handler.request_deserializer)
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                _unary(handler.unary_unary, call, details.method),
+                decode,
+                handler.response_serializer,
+            )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                _stream(handler.unary_stream, call, details.method),
+                decode,
+                handler.response_serializer,
+            )
+        raise TypeError(f"{details.method} streams its request, which no service here does")
+
+
+def _unary(behavior: Any, call: CallContext, method: str) -> Any:
+    async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        async with _statuses(context, method):
+            _refuse_undecodable(request)
+            with use_context(call):
+                return await behavior(request, context)
+
+    return handle
+
+
+def _stream(behavior: Any, call: CallContext, method: str) -> Any:
+    async def handle(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        async with _statuses(context, method):
+            _refuse_undecodable(request)
+            with use_context(call):
+                async for response in behavior(request, context):
+                    yield response
+
+    return handle
+
+
+def _refuse_undecodable(request: Any) -> None:
+    if isinstance(request, _Undecodable):
+        raise InvalidArgument(
+            "the bytes are not this message (broken, or a string that is not UTF-8)", "request"
+        )
+
+
+@contextlib.asynccontextmanager
+async def _statuses(context: grpc.aio.ServicerContext, method: str) -> AsyncIterator[None]:
+    try:
+        yield
+    except SaexplainError as error:
+        _log.info("rpc_refused", method=method, status=error.status, reason=error.reason)
+        await _abort(context, error)
+    except (asyncio.CancelledError, GeneratorExit, grpc.aio.AbortError):
+        raise
+    except Exception:  # noqa: BLE001 (the last resort: a defect must not end the server)
+        _log.exception("rpc_failed", method=method)
+        await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: SaexplainError) -> None:
+    status = to_rpc_status(error)
+    await context.abort(status.code, status.details, status.trailing_metadata)
+
+
+def build_server(settings: ServerSettings) -> grpc.aio.Server:
+    """A server with our interceptor and limits; nothing is registered on it yet."""
+    return grpc.aio.server(
+        interceptors=[_ErrorInterceptor()],
+        maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
+        options=[
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_send_message_length", settings.max_message_bytes),
+            # A second server on the same port is a mistake, not a second listener.
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+
+
+async def start_server(
+    settings: ServerSettings, register: Register, services: Sequence[str]
+) -> tuple[grpc.aio.Server, str, HealthReporter]:
+    """Starts a server and returns it with its address and health.
+
+    Args:
+        services: full names of the services that `register` adds.
+
+    Raises:
+        Unavailable: the address cannot be bound.
+    """
+    server = build_server(settings)
+    servicer = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    health = HealthReporter(servicer, services)
+    await health.set_serving(False)
+    reflection.enable_server_reflection(
+        [*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name], server
+    )
+    try:
+        port = server.add_insecure_port(settings.listen)
+    except RuntimeError as error:
+        raise Unavailable(f"cannot listen on {settings.listen}") from error
+    await register(server, health)
+    await server.start()
+    address = f"{settings.listen.rsplit(':', 1)[0]}:{port}"
+    _log.info("listening", address=address)
+    return server, address, health
+
+
+async def run_server(settings: ServerSettings, register: Register, services: Sequence[str]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains: health says NOT_SERVING, no new call
+    is taken, calls in flight may go on for `drain_seconds`."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server, _, health = await start_server(settings, register, services)
+    await stop.wait()
+    _log.info("draining", seconds=settings.drain_seconds)
+    await health.set_serving(False)
+    await server.stop(settings.drain_seconds)
+    _log.info("stopped")
