@@ -1,0 +1,1 @@
+"""Activation service: token ids in, feature activations out."""

@@ -1,0 +1,103 @@
+"""What the weights alone say about a feature: no text is run.
+
+Decoder norm, features that point the same way, output tokens that the decoder direction promotes
+and suppresses, and tokens that lie close to each other in the input embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from services.activation.encoder.model import CutModel
+from services.activation.encoder.sae import Sae
+from services.common.errors import FailedPrecondition, InvalidArgument
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An index (feature or token) and its score."""
+
+    index: int
+    score: float
+
+
+@dataclass(frozen=True)
+class FeatureFacts:
+    """Weight-based facts of one feature."""
+
+    feature: int
+    decoder_norm: float
+    """Euclidean length of the decoder row."""
+    nearest_features: tuple[Scored, ...]
+    """Other features by cosine of decoder rows, closest first."""
+    promoted_tokens: tuple[Scored, ...]
+    """Output tokens by logit added, largest first."""
+    suppressed_tokens: tuple[Scored, ...]
+    """Output tokens by logit added, smallest first."""
+
+
+def feature_facts(
+    model: CutModel, sae: Sae, feature: int, *, neighbor_count: int = 10, token_count: int = 10
+) -> FeatureFacts:
+    """Facts of one feature.
+
+    Logits are those of the decoder row alone after the final norm (see
+    :meth:`CutModel.unembed_direction`): their order says what is promoted, their size compares
+    only within the feature.
+
+    Raises:
+        InvalidArgument: FEATURE_OUT_OF_RANGE.
+        FailedPrecondition: STATE_CONFLICT where the SAE writes elsewhere than it reads.
+    """
+    sae.check_features(torch.tensor([feature]))
+    decoder = sae.weights["W_dec"]
+    if decoder.shape[1] != model.hidden_size:
+        message = (
+            f"decoder rows have {decoder.shape[1]} entries, the residual stream {model.hidden_size}"
+        )
+        raise FailedPrecondition(message, reason="STATE_CONFLICT")
+    cosines = _cosines(decoder, feature)
+    logits = model.unembed_direction(decoder[feature])
+    return FeatureFacts(
+        feature=feature,
+        decoder_norm=float(sae.decoder_norms[feature]),
+        nearest_features=_largest(cosines, neighbor_count, exclude=feature),
+        promoted_tokens=_largest(logits, token_count),
+        suppressed_tokens=tuple(
+            Scored(found.index, -found.score) for found in _largest(-logits, token_count)
+        ),
+    )
+
+
+def token_neighbors(model: CutModel, token_id: int, *, count: int = 10) -> tuple[Scored, ...]:
+    """Tokens closest to ``token_id`` by cosine of the input embedding, itself left out.
+
+    Raises:
+        InvalidArgument: FIELD_INVALID.
+    """
+    if not 0 <= token_id < model.vocabulary_size:
+        message = f"token {token_id} is not in [0, {model.vocabulary_size})"
+        raise InvalidArgument(message, field="token_id")
+    return _largest(_cosines(model.embedding, token_id), count, exclude=token_id)
+
+
+@torch.inference_mode()
+def _cosines(rows: Float[Tensor, "rows width"], index: int) -> Float[Tensor, " rows"]:
+    lengths = rows.norm(dim=-1).clamp(min=1e-12)
+    cosines: Tensor = rows @ normalize(rows[index], dim=0) / lengths
+    return cosines
+
+
+def _largest(
+    scores: Float[Tensor, " items"], count: int, exclude: int | None = None
+) -> tuple[Scored, ...]:
+    """Largest first; equal scores by lower index, so that the order is the same everywhere."""
+    wanted = min(count + (exclude is not None), len(scores))
+    values, indices = torch.topk(scores, wanted)
+    pairs = sorted(zip(values.tolist(), indices.tolist(), strict=True), key=lambda p: (-p[0], p[1]))
+    return tuple(Scored(index, value) for value, index in pairs if index != exclude)[:count]

@@ -1,0 +1,105 @@
+"""sha256 identities of what decides a value: model weights as far as the hook, SAE, tokenizer.
+
+Hashing a model takes seconds, so its fingerprint is kept in a small file beside the weights and
+trusted as long as name, size and modification time of every weight file are unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from services.activation.encoder.hooks import block_list
+from services.activation.encoder.identity import Fingerprints, canonical_json, digest
+from services.activation.encoder.model import CutModel
+from services.activation.encoder.sae import Sae
+from services.activation.encoder.sources import ModelSource
+from services.activation.encoder.tokenizer import TextTokenizer
+
+CACHE_FILE = ".saexplain-fingerprints.json"
+_WEIGHT_PATTERNS = ("*.safetensors", "config.json")
+
+
+def tensors_digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    """sha256 over facts, then name, shape, type and bytes of each tensor in order of name."""
+    sha = hashlib.sha256(canonical_json(dict(facts)))
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        sha.update(f"\n{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        sha.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def sae_fingerprint(sae: Sae) -> str:
+    """Weights in float32 and every setting that changes a value; not the file's layout."""
+    facts = {**asdict(sae.config), "hook": str(sae.config.hook)}
+    del facts["stored_dtype"]
+    return tensors_digest(sae.weights, facts)
+
+
+def model_fingerprint(model: CutModel, source: ModelSource, layer_count: int) -> str:
+    """Embedding and the first ``layer_count`` blocks.
+
+    A folder's answer is remembered beside its files; where that folder cannot be written, it is
+    computed at every start.
+    """
+    folder = source.folder
+    cache = folder / CACHE_FILE if folder else None
+    state = {"layer_count": layer_count, "files": _file_states(folder) if folder else []}
+    key = digest(state)
+    known = _read_cache(cache)
+    if cache is not None and key in known:
+        return known[key]
+    fingerprint = tensors_digest(_cut_tensors(model, layer_count), {"layer_count": layer_count})
+    if cache is not None:
+        _write_cache(cache, {**known, key: fingerprint})
+    return fingerprint
+
+
+def fingerprints_of(
+    model: CutModel, source: ModelSource, sae: Sae, tokenizer: TextTokenizer
+) -> Fingerprints:
+    """All three for one SAE."""
+    return Fingerprints(
+        model=model_fingerprint(model, source, sae.config.hook.layer_count),
+        sae=sae_fingerprint(sae),
+        tokenizer=tokenizer.fingerprint,
+    )
+
+
+def _cut_tensors(model: CutModel, layer_count: int) -> dict[str, Tensor]:
+    tensors = {"embedding": model.embedding}
+    for index, block in enumerate(block_list(model.base)[:layer_count]):
+        tensors.update({f"{index}.{name}": value for name, value in block.state_dict().items()})
+    return tensors
+
+
+def _file_states(folder: Path) -> list[list[Any]]:
+    paths = sorted(path for pattern in _WEIGHT_PATTERNS for path in folder.glob(pattern))
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+
+
+def _read_cache(path: Path | None) -> dict[str, str]:
+    if path is None or not path.is_file():
+        return {}
+    try:
+        known = json.loads(path.read_text())
+    except ValueError:  # half-written by a killed process: it is only a cache
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _write_cache(path: Path, known: Mapping[str, str]) -> None:
+    try:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(known, sort_keys=True))
+        temporary.replace(path)
+    except OSError:  # read-only model folder: the fingerprint is computed at every start
+        return
