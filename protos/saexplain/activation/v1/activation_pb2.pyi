@@ -499,7 +499,7 @@ class GetFeatureResponse(google.protobuf.message.Message):
     FACTS_FIELD_NUMBER: builtins.int
     INDEX_FIELD_NUMBER: builtins.int
     index: builtins.str
-    """The index they come from."""
+    """The index they come from: `projects/{project}/indexes/{index}`."""
     @property
     def facts(self) -> saexplain.common.v1.feature_pb2.FeatureFacts:
         """The facts."""
