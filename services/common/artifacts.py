@@ -16,21 +16,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import fsspec
-from pydantic import BaseModel, ConfigDict
 
+from services.common.artifact_ref import ArtifactRef
 from services.common.errors import FailedPrecondition, InvalidArgument, Unavailable
 
+__all__ = ["ArtifactRef", "ArtifactStore"]
+
 _T = TypeVar("_T")
-
-
-class ArtifactRef(BaseModel):
-    """Where some bytes are and what they are. Small enough for a workflow's history."""
-
-    model_config = ConfigDict(frozen=True)
-
-    path: str
-    sha256: str
-    size: int
 
 
 class ArtifactStore:
