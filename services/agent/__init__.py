@@ -1,0 +1,1 @@
+"""Evidence in; hypotheses, probes, revisions and an explanation out. Stateless."""

@@ -1,0 +1,1 @@
+"""Ways of explaining: one package each, behind `base.Explainer`."""
