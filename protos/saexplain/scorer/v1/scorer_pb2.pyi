@@ -204,6 +204,7 @@ class PlanScoreRequest(google.protobuf.message.Message):
     EXPLANATION_FIELD_NUMBER: builtins.int
     WINDOWS_FIELD_NUMBER: builtins.int
     FACTS_FIELD_NUMBER: builtins.int
+    OTHER_FEATURE_PATTERN_FIELD_NUMBER: builtins.int
     @property
     def options(self) -> global___MethodOptions:
         """Which method."""
@@ -224,6 +225,12 @@ class PlanScoreRequest(google.protobuf.message.Message):
     def facts(self) -> saexplain.common.v1.feature_pb2.FeatureFacts:
         """The feature."""
 
+    @property
+    def other_feature_pattern(self) -> saexplain.common.v1.pattern_pb2.Pattern:
+        """Pattern of a density-matched other feature, for the baseline: methods that write
+        texts write some from it too. The same as in ScoreRequest.
+        """
+
     def __init__(
         self,
         *,
@@ -232,9 +239,11 @@ class PlanScoreRequest(google.protobuf.message.Message):
         explanation: saexplain.common.v1.explanation_pb2.Explanation | None = ...,
         windows: collections.abc.Iterable[saexplain.activation.v1.activation_pb2.WindowList] | None = ...,
         facts: saexplain.common.v1.feature_pb2.FeatureFacts | None = ...,
+        other_feature_pattern: saexplain.common.v1.pattern_pb2.Pattern | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["explanation", b"explanation", "facts", b"facts", "options", b"options", "scope", b"scope"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["explanation", b"explanation", "facts", b"facts", "options", b"options", "scope", b"scope", "windows", b"windows"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_other_feature_pattern", b"_other_feature_pattern", "explanation", b"explanation", "facts", b"facts", "options", b"options", "other_feature_pattern", b"other_feature_pattern", "scope", b"scope"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_other_feature_pattern", b"_other_feature_pattern", "explanation", b"explanation", "facts", b"facts", "options", b"options", "other_feature_pattern", b"other_feature_pattern", "scope", b"scope", "windows", b"windows"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_other_feature_pattern", b"_other_feature_pattern"]) -> typing.Literal["other_feature_pattern"] | None: ...
 
 global___PlanScoreRequest = PlanScoreRequest
 
