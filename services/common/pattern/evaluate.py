@@ -150,7 +150,8 @@ class _Left:
         before = np.concatenate([[0], np.cumsum(matched)])
         places = np.arange(begin, len(hits))
         found = before[places] > before[np.maximum(places - self._distance, 0)]
-        return found != self._negated
+        agreed: Bools = found != self._negated
+        return agreed
 
 
 class _Rule:
