@@ -1,0 +1,1 @@
+"""`saexplain`: the stack on one machine, explanations in a terminal, reports."""
