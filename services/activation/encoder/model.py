@@ -8,7 +8,8 @@ padded batch equals single runs up to rounding of the matrix kernels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -126,13 +127,14 @@ def load_model(source: ModelSource, layer_count: int, *, device: str = "cpu") ->
         config.layer_types = config.layer_types[:layer_count]
     config.num_hidden_layers = layer_count
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source.location,
-            revision=source.revision,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-        )
+        with _quiet_loading():
+            model = AutoModelForCausalLM.from_pretrained(
+                source.location,
+                revision=source.revision,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+            )
     except (OSError, ValueError) as error:
         raise _not_found(source, error) from error
     return CutModel(model, device=torch.device(device))
@@ -156,6 +158,20 @@ def _stop_at(block: nn.Module, site: Site) -> torch.utils.hooks.RemovableHandle:
     if site is Site.RESIDUAL_PRE:
         return block.register_forward_pre_hook(before, with_kwargs=True)
     return block.register_forward_hook(after)
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Without progress bars, and without the report that the blocks behind the hook are unused."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _final_norm(base: nn.Module) -> nn.Module:
