@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -46,9 +48,8 @@ def feature_facts(
 ) -> FeatureFacts:
     """Facts of one feature.
 
-    Logits are those of the decoder row alone after the final norm (see
-    :meth:`CutModel.unembed_direction`): their order says what is promoted, their size compares
-    only within the feature.
+    Logits are per unit of activation, up to the final norm's division by the length of the
+    residual stream (see :meth:`CutModel.unembed_direction`).
 
     Raises:
         InvalidArgument: FEATURE_OUT_OF_RANGE.
@@ -74,8 +75,19 @@ def feature_facts(
     )
 
 
-def token_neighbors(model: CutModel, token_id: int, *, count: int = 10) -> tuple[Scored, ...]:
-    """Tokens closest to ``token_id`` by cosine of the input embedding, itself left out.
+def decoder_cosines(sae: Sae, feature: int) -> NDArray[np.float32]:
+    """[features] cosine of every decoder row with that of ``feature``.
+
+    Raises:
+        InvalidArgument: FEATURE_OUT_OF_RANGE.
+    """
+    sae.check_features(torch.tensor([feature]))
+    cosines: NDArray[np.float32] = _cosines(sae.weights["W_dec"], feature).cpu().numpy()
+    return cosines
+
+
+def token_cosines(model: CutModel, token_id: int) -> NDArray[np.float32]:
+    """[vocabulary] cosine of every input embedding with that of ``token_id``.
 
     Raises:
         InvalidArgument: FIELD_INVALID.
@@ -83,7 +95,8 @@ def token_neighbors(model: CutModel, token_id: int, *, count: int = 10) -> tuple
     if not 0 <= token_id < model.vocabulary_size:
         message = f"token {token_id} is not in [0, {model.vocabulary_size})"
         raise InvalidArgument(message, field="token_id")
-    return _largest(_cosines(model.embedding, token_id), count, exclude=token_id)
+    cosines: NDArray[np.float32] = _cosines(model.embedding, token_id).cpu().numpy()
+    return cosines
 
 
 @torch.inference_mode()

@@ -92,15 +92,16 @@ class CutModel:
     def unembed_direction(
         self, direction: Float[Tensor, " d_model"]
     ) -> Float[Tensor, " vocabulary"]:
-        """Logits that a residual direction adds, read through the final norm.
+        """Logits that a residual direction adds, with the final norm's weight folded in.
 
-        ``unembed(norm(d)) - unembed(norm(0))``: the norm's weight is folded in, its bias cancels,
-        and the direction counts as if the residual stream were this direction alone.
+        ``rms(d) * (unembed(norm(d)) - unembed(norm(0)))``: the norm's bias cancels, and so does
+        its division by the length, which depends on the rest of the residual stream.
         """
         norm = _final_norm(self.base)
         unembedding: Any = self.model.get_output_embeddings()  # type: ignore[operator]
         vector = direction.to(self.device, self.embedding.dtype)[None]
         difference = norm(vector) - norm(torch.zeros_like(vector))
+        difference = difference * vector.pow(2).mean().sqrt()
         logits: Tensor = difference @ unembedding.weight.T
         return logits[0]
 
@@ -163,8 +164,9 @@ def _stop_at(block: nn.Module, site: Site) -> torch.utils.hooks.RemovableHandle:
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
     """Without progress bars, and without the report that the blocks behind the hook are unused."""
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
+    logging: Any = transformers_logging
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

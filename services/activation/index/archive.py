@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tempfile
 from pathlib import Path
 
 import zstandard
 
-from services.activation.index.artifact import ArtifactFiles, open_artifact
+from services.activation.index.artifact import ArtifactFiles, open_artifact, put_in_place
 from services.common.errors import FailedPrecondition
 
 _LEVEL = 19
@@ -35,8 +36,8 @@ def unpack(archive: Path, folder: Path) -> ArtifactFiles:
     Raises:
         FailedPrecondition: ARTIFACT_CORRUPT where the archive or a file in it is damaged.
     """
-    temporary = folder.with_name(f".{folder.name}.unpacking")
-    temporary.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         raw = zstandard.ZstdDecompressor().decompress(archive.read_bytes())
         with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as tar:
@@ -45,5 +46,4 @@ def unpack(archive: Path, folder: Path) -> ArtifactFiles:
         message = f"archive {archive} is damaged: {error}"
         raise FailedPrecondition(message, reason="ARTIFACT_CORRUPT") from error
     open_artifact(temporary)
-    temporary.replace(folder)
-    return open_artifact(folder)
+    return put_in_place(temporary, folder)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +66,7 @@ def write_artifact(plan: IndexPlan, whole: Partial, folder: Path) -> ArtifactFil
     Args:
         plan: The plan.
         whole: All parts joined.
-        folder: Must not exist; appears complete or not at all.
+        folder: Appears complete or not at all; one that is there already stays as it is.
 
     Raises:
         FailedPrecondition: ARTIFACT_CORRUPT where chunks are missing.
@@ -73,8 +75,8 @@ def write_artifact(plan: IndexPlan, whole: Partial, folder: Path) -> ArtifactFil
     if missing:
         message = f"{len(missing)} of {plan.chunk_count} chunks are missing, first {missing[0]}"
         raise FailedPrecondition(message, reason="ARTIFACT_CORRUPT")
-    temporary = folder.with_name(f".{folder.name}.partial")
-    temporary.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     table = feature_table(plan, whole)
     arrays = {**_plan_arrays(plan), **_count_arrays(plan, whole)}
     arrays |= {
@@ -101,7 +103,15 @@ def write_artifact(plan: IndexPlan, whole: Partial, folder: Path) -> ArtifactFil
         "files": _checksums(temporary),
     }
     (temporary / MANIFEST).write_bytes(canonical_json(manifest))
-    temporary.replace(folder)
+    return put_in_place(temporary, folder)
+
+
+def put_in_place(temporary: Path, folder: Path) -> ArtifactFiles:
+    """Give a complete folder its name; where another process came first, its folder stays."""
+    try:
+        temporary.rename(folder)
+    except OSError:
+        shutil.rmtree(temporary)
     return open_artifact(folder)
 
 

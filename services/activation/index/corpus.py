@@ -1,4 +1,4 @@
-"""Reading a corpus: JSON lines, zstandard-compressed, one document a line."""
+"""Reading a corpus: JSON lines, one document a line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
 import zstandard
 
 from services.common.errors import FailedPrecondition, InvalidArgument
+
+_ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
@@ -32,20 +35,24 @@ class Corpus:
     fingerprint: str
 
 
-def read_corpus(path: Path) -> Corpus:
-    """Read ``*.jsonl.zst``.
+def read_corpus(location: str | Path, max_documents: int = 0) -> Corpus:
+    """Read JSON lines, plain or compressed with zstandard.
+
+    Args:
+        location: Path, or a URL that fsspec understands.
+        max_documents: Stop after so many; 0 for all. The fingerprint covers what was read.
 
     Raises:
         FailedPrecondition: ARTIFACT_CORRUPT where there is no file.
         InvalidArgument: FIELD_INVALID, naming the line: broken JSON, a missing field, an empty
             text, or a document id that came before.
     """
-    if not path.is_file():
-        raise FailedPrecondition(f"there is no corpus at {path}", reason="ARTIFACT_CORRUPT")
     sha = hashlib.sha256()
     documents: list[Document] = []
     seen: set[str] = set()
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_lines(str(location)), start=1):
+        if max_documents and number > max_documents:
+            break
         sha.update(line.encode())
         document = _parse(line, number)
         if document.id in seen:
@@ -57,12 +64,20 @@ def read_corpus(path: Path) -> Corpus:
     return Corpus(tuple(documents), sha.hexdigest())
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as raw:
-        try:
-            yield from io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
-        except (zstandard.ZstdError, UnicodeDecodeError) as error:
-            raise InvalidArgument(f"{path}: {error}", field="corpus") from error
+def _lines(location: str) -> Iterator[str]:
+    try:
+        with fsspec.open(location, "rb") as file:
+            raw = file.read()
+    except (OSError, ValueError, ImportError) as error:
+        message = f"corpus {location} cannot be read: {error}"
+        raise FailedPrecondition(message, reason="ARTIFACT_CORRUPT") from error
+    try:
+        if raw.startswith(_ZSTANDARD_MAGIC):
+            with zstandard.ZstdDecompressor().stream_reader(raw) as reader:
+                raw = reader.read()
+        yield from io.StringIO(raw.decode(), newline="\n")
+    except (zstandard.ZstdError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{location}: {error}", field="corpus") from error
 
 
 def _parse(line: str, number: int) -> Document:

@@ -1,7 +1,7 @@
 """Dividing a corpus: whole clusters go to one split, and the leak gate guards what is left.
 
 Clusters are drawn in an order that depends on seed and name only, large ones first, and each
-goes to the split that is furthest behind its share, kind by kind. After that, a SELECT window is
+goes to the split with the most room left, kind by kind. After that, a SELECT window is
 left out of its population when any run of ``leak_ngram`` tokens that overlaps it also stands in
 EXPLAIN, a HELDOUT window when it stands in EXPLAIN or SELECT.
 """
@@ -58,13 +58,13 @@ def assign_documents(
     lengths = np.diff(layout.document_offsets)
     np.add.at(tokens, (clusters.document_cluster, document_kind), lengths)
 
-    wanted = np.outer(config.split_shares, np.maximum(1, tokens.sum(axis=0)))
+    totals = np.maximum(1, tokens.sum(axis=0))
+    wanted = np.outer(config.split_shares, totals)
     given = np.zeros((SPLIT_COUNT, len(kinds)))
     split = np.zeros(len(cluster_names), dtype=np.uint8)
     for cluster in _drawing_order(cluster_names, tokens.sum(axis=1), config.seed):
-        missing = (wanted - given) / wanted
-        gain = missing @ tokens[cluster]
-        split[cluster] = int(np.argmax(gain))
+        room = (wanted - given) / totals
+        split[cluster] = int(np.argmax(room @ tokens[cluster]))
         given[split[cluster]] += tokens[cluster]
     assigned: Bytes = split[clusters.document_cluster]
     return assigned

@@ -27,8 +27,7 @@ def test_promoted_tokens_follow_norm_and_unembedding(model: CutModel, sae: Sae) 
     """Guards against an unfolded norm weight; the formula is RMSNorm's, written out."""
     found = facts.feature_facts(model, sae, 11, token_count=5)
     direction = sae.weights["W_dec"][11]
-    scaled = direction / direction.pow(2).mean().add(1e-6).sqrt() * model.base.norm.weight
-    logits = model.model.lm_head.weight @ scaled
+    logits = model.model.lm_head.weight @ (direction * model.base.norm.weight)
     order = logits.argsort(descending=True).tolist()
     assert [token.index for token in found.promoted_tokens] == order[:5]
     assert [token.index for token in found.suppressed_tokens] == order[::-1][:5]
@@ -45,13 +44,14 @@ def test_nearest_features_are_those_of_the_largest_cosine(model: CutModel, sae: 
     assert found[0].score == pytest.approx(float(cosines[expected[0]]), abs=1e-5)
 
 
-def test_token_neighbors_leave_the_token_itself_out(model: CutModel) -> None:
-    found = facts.token_neighbors(model, 7, count=3)
-    cosines = torch.cosine_similarity(model.embedding, model.embedding[7][None])
-    expected = [i for i in cosines.argsort(descending=True).tolist() if i != 7][:3]
-    assert [neighbor.index for neighbor in found] == expected
+def test_cosines_are_those_of_embeddings_and_decoder_rows(model: CutModel, sae: Sae) -> None:
+    expected = torch.cosine_similarity(model.embedding, model.embedding[7][None])
+    assert facts.token_cosines(model, 7) == pytest.approx(expected.numpy(), abs=1e-5)
+    decoder = sae.weights["W_dec"]
+    expected = torch.cosine_similarity(decoder, decoder[7][None])
+    assert facts.decoder_cosines(sae, 7) == pytest.approx(expected.numpy(), abs=1e-5)
     with pytest.raises(InvalidArgument):
-        facts.token_neighbors(model, 400)
+        facts.token_cosines(model, 400)
     with pytest.raises(InvalidArgument):
         facts.feature_facts(model, load_nothing_else(), tiny.D_SAE)
 
