@@ -34,6 +34,8 @@ _log = structlog.get_logger(__name__)
 
 _FIRST_POLL_SECONDS = 0.05
 _LONGEST_POLL_SECONDS = 1.0
+_LONGEST_RENEWAL_SECONDS = 5.0
+"""A user's cancel is noticed at renewals: at least this often."""
 
 
 class LeaseLost(Exception):
@@ -144,7 +146,7 @@ class CallJournal:
     async def _renew(self, row_id: int, owner: str) -> None:
         """Renews a lease until cancelled; ends in LeaseLost or Cancelled."""
         while True:
-            await asyncio.sleep(self._lease_seconds / 3)
+            await asyncio.sleep(min(self._lease_seconds / 3, _LONGEST_RENEWAL_SECONDS))
             try:
                 async with self._transaction() as connection:
                     if not await rows.renew(connection, row_id, self._lease_seconds):
