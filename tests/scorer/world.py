@@ -1,7 +1,7 @@
 """A small world in which everything is known: a vocabulary, a feature that is a function of
 tokens, a corpus with its full population of windows, and samples of it.
 
-The feature fires on four words with different strengths, and weakly on a fifth. Reading
+The feature fires on three words with different strengths, and weakly on a fourth. Reading
 the population instead of a sample gives the exact value that an estimate aims at.
 """
 
@@ -39,12 +39,12 @@ from saexplain.scorer.v1.scorer_pb2 import (
 from services.common.tensors import to_tensor
 
 REFERENCE_MAX = 8.0
-STRENGTHS = {b" alpha": 1.0, b" beta": 0.9, b" gamma": 0.8, b" delta": 0.7}
+STRENGTHS = {b" alpha": 1.0, b" beta": 0.9, b" gamma": 0.75}
 WEAK = b" faint"
 TRUE_SHARES = {**STRENGTHS, WEAK: 0.2}
-UNRELATED = b" w3"
-WORDS = [b" w%d" % i for i in range(60)]
-VOCABULARY = sorted([*WORDS, *STRENGTHS, WEAK])
+UNRELATED = b" extra"
+WORDS = [b" w" + bytes([97 + i // 8, 97 + i % 8]) for i in range(60)]
+VOCABULARY = sorted([*WORDS, *STRENGTHS, WEAK, UNRELATED])
 WINDOW = 12
 POPULATION = 1500
 
@@ -69,14 +69,17 @@ def activations(tokens: Sequence[bytes]) -> list[float]:
 @lru_cache(maxsize=4)
 def population(split: Split.ValueType) -> tuple[Window, ...]:
     """All windows of a split, three to a document. A window holds a strong trigger in one
-    case of 8, the weak word in one of 5; their activations vary with the window."""
+    case of 8, else the unrelated word in one of 16; the weak word in one of 7. Activations
+    vary from window to window."""
     rng = np.random.default_rng(int(split))
     windows = []
     for i in range(POPULATION):
         tokens = [WORDS[k] for k in rng.integers(0, len(WORDS), WINDOW)]
         if rng.random() < 1 / 8:
-            tokens[int(rng.integers(2, WINDOW))] = list(STRENGTHS)[int(rng.integers(0, 4))]
-        if rng.random() < 1 / 5:
+            tokens[int(rng.integers(2, WINDOW))] = list(STRENGTHS)[int(rng.integers(0, 3))]
+        elif rng.random() < 1 / 16:
+            tokens[int(rng.integers(2, WINDOW))] = UNRELATED
+        if rng.random() < 1 / 7:
             tokens[int(rng.integers(2, WINDOW))] = WEAK
         values = [v * float(1 - 0.2 * (i % 7) / 7) for v in activations(tokens)]
         windows.append(

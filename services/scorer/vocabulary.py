@@ -1,0 +1,150 @@
+"""The tokens that occur in the EXPLAIN windows: what a composer may put into texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+from functools import cache
+
+from saexplain.common.v1.pattern_pb2 import (
+    TOKEN_CLASS_ANY,
+    TOKEN_CLASS_CONTEXT_START,
+    TOKEN_CLASS_LINE_START,
+    TOKEN_CLASS_WORD_CONTINUATION,
+    Pattern,
+    PatternPart,
+    PatternRule,
+    TokenMatcher,
+)
+from saexplain.common.v1.text_pb2 import TokenSpan
+from services.common.pattern import compile_pattern
+
+Tokens = Sequence[bytes]
+
+_MAX_CANDIDATES = 20
+_ANYTHING = (TOKEN_CLASS_ANY, TOKEN_CLASS_LINE_START, TOKEN_CLASS_CONTEXT_START)
+"""Classes that hold of a place, whatever token stands there."""
+
+_SIMILAR = 0.55
+"""Ratio of `difflib` from which two words count as near."""
+
+
+class Vocabulary:
+    """Tokens by frequency, and how each is spelled in running text.
+
+    Args:
+        windows: tokens of every EXPLAIN window.
+    """
+
+    def __init__(self, windows: Iterable[Tokens]) -> None:
+        counts: Counter[bytes] = Counter()
+        self._spelling: dict[bytes, Tokens] = {}
+        for tokens in windows:
+            counts.update(tokens)
+            for place, token in enumerate(tokens):
+                if token not in self._spelling and (word := _word_up_to(tokens, place)):
+                    self._spelling[token] = word
+        # Ties by bytes: the order must not depend on the order of the windows.
+        self._tokens = sorted(counts, key=lambda t: (-counts[t], t))
+        self._matching = cache(self._find_matching)
+        self._near = cache(self._find_near)
+
+    def spelled(self, token: bytes) -> Tokens:
+        """The token with what stands before it in its word: a piece of a word put behind a
+        space would be cut into other tokens."""
+        return self._spelling.get(token, [token])
+
+    def matching(self, matcher: TokenMatcher) -> Tokens:
+        """Tokens that a matcher takes, the most frequent first, at most 20; a literal always
+        has itself. Empty for classes that any token can belong to by its place."""
+        return self._matching(matcher.SerializeToString(deterministic=True))
+
+    def near(self, matcher: TokenMatcher) -> Tokens:
+        """Tokens that a matcher does not take and that resemble one it takes: other case or
+        spacing first, then similar spelling, then the same kind of token."""
+        return self._near(matcher.SerializeToString(deterministic=True))
+
+    def _find_matching(self, serialized: bytes) -> Tokens:
+        matcher = TokenMatcher.FromString(serialized)
+        if matcher.token_class in _ANYTHING:
+            return []
+        if matcher.token_class == TOKEN_CLASS_WORD_CONTINUATION:
+            pieces = [t for t in self._tokens if len(self.spelled(t)) > 1]
+            return pieces[:_MAX_CANDIDATES]
+        found = self._taken(matcher)[:_MAX_CANDIDATES]
+        own = _natural(matcher)
+        return own + [t for t in found if t not in own]
+
+    def _taken(self, matcher: TokenMatcher) -> list[bytes]:
+        if not self._tokens:
+            return []
+        rule = PatternRule(token=matcher, strength=1.0)
+        pattern = compile_pattern(Pattern(parts=[PatternPart(rules=[rule])]))
+        span = TokenSpan(token_ids=[0] * len(self._tokens), token_bytes=self._tokens)
+        hits = pattern.predict(span)
+        return [t for t, hit in zip(self._tokens, hits, strict=True) if hit > 0]
+
+    def _find_near(self, serialized: bytes) -> Tokens:
+        matcher = TokenMatcher.FromString(serialized)
+        taken = set(self._taken(matcher)) | set(_natural(matcher))
+        models = self._find_matching(serialized)[:3]
+        found: dict[bytes, None] = {}
+        for token in models:
+            found |= dict.fromkeys(_respelled(token))
+        for token in models:
+            found |= dict.fromkeys(self._similar(token))
+        for token in models[:1]:
+            found |= dict.fromkeys([t for t in self._tokens if _kind(t) == _kind(token)])
+        return [t for t in found if t not in taken][:_MAX_CANDIDATES]
+
+    def _similar(self, token: bytes) -> list[bytes]:
+        word = token.strip().lower()
+        ranked = []
+        for other in self._tokens:
+            text = other.strip().lower()
+            # Comparing is slow: only words that share their beginning or end are compared.
+            if len(word) < 2 or not (text[:2] == word[:2] or text[-3:] == word[-3:]):
+                continue
+            ratio = SequenceMatcher(None, word, text, autojunk=False).ratio()
+            if _SIMILAR <= ratio < 1:
+                ranked.append((-ratio, other))
+        return [other for _, other in sorted(ranked)[:5]]
+
+
+def _natural(matcher: TokenMatcher) -> list[bytes]:
+    """A literal as it is most natural in a sentence; nothing for other matchers."""
+    if matcher.WhichOneof("kind") != "literal":
+        return []
+    spaced = matcher.ignore_leading_space and matcher.literal[:1].isalpha()
+    return [b" " + matcher.literal] if spaced else [matcher.literal]
+
+
+def _respelled(token: bytes) -> list[bytes]:
+    """The token in other cases and with the other spacing."""
+    space, word = (b" ", token[1:]) if token[:1] == b" " else (b"", token)
+    cases = [word.lower(), word.capitalize(), word.upper()]
+    same_space = [space + c for c in cases if c != word]
+    # Without its space a word would melt into the word before it; with one it is a token.
+    return [*same_space, *([] if space or not word[:1].isalpha() else [b" " + word])]
+
+
+def _kind(token: bytes) -> str:
+    text = token.strip()
+    if not text:
+        return "space"
+    if text.isdigit():
+        return "digits"
+    return "word" if text.isalpha() else "other"
+
+
+def _word_up_to(tokens: Tokens, place: int) -> list[bytes]:
+    """The tokens from the beginning of the word to `place`; empty where it lies outside."""
+    if not tokens[place][:1].isalnum():
+        return [tokens[place]]
+    for start in range(place - 1, max(-1, place - 5), -1):
+        if tokens[start][:1] == b" " and tokens[start][1:2].isalpha():
+            return list(tokens[start : place + 1])
+        if not tokens[start][:1].isalnum():
+            return list(tokens[start + 1 : place + 1])
+    return []
