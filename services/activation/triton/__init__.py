@@ -1,0 +1,1 @@
+"""Activations from a Triton server: model repository, model, supervisor, and backend."""

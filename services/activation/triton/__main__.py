@@ -1,0 +1,53 @@
+"""``python -m services.activation.triton``: writes the model repository and keeps Triton up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from services.activation.encoder.backend import EncoderLimits
+from services.activation.loading import model_specs
+from services.activation.registry import load_registry
+from services.activation.triton.repository import write_repository
+from services.activation.triton.settings import TritonSettings
+from services.activation.triton.supervisor import supervise
+from services.common.errors import SaexplainError
+from services.common.logging import configure_logging
+from services.common.triton_binary import TritonPorts, find_triton
+
+
+async def _serve(settings: TritonSettings, folder: Path) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    binary = find_triton(settings.cache_dir)
+    registry = load_registry(settings.registry)
+    specs = model_specs(registry, settings.cache_dir, settings.device, EncoderLimits())
+    write_repository(folder, specs)
+    host, port = settings.host_and_port
+    ports = TritonPorts(grpc=port, host=host, metrics=settings.metrics_port)
+    prefix = f"saexplain-{os.getpid()}-"
+    command = binary.command(folder, ports, shared_memory_prefix=prefix)
+    environment = binary.environment(os.environ)
+    return await supervise(command, environment, stop, shared_memory_prefix=prefix)
+
+
+def main() -> int:
+    """Exit code of the server; 2 where it cannot be started."""
+    settings = TritonSettings()
+    configure_logging(settings.log_format, settings.log_level, "triton")
+    try:
+        with tempfile.TemporaryDirectory(prefix="saexplain-triton-") as temporary:
+            return asyncio.run(_serve(settings, settings.repository or Path(temporary) / "models"))
+    except SaexplainError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
