@@ -1,0 +1,178 @@
+"""The evidence as columns: one row per token of every distinct window.
+
+Everything that fits rules works on these arrays; `rule_mask` is the one place where a
+rule of the Pattern message meets them, and a test holds it to the evaluator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saexplain.common.v1.pattern_pb2 import (
+    LeftCondition,
+    Pattern,
+    PatternPart,
+    PatternRule,
+    TokenMatcher,
+)
+from saexplain.common.v1.text_pb2 import TokenSpan
+from services.common.pattern import predict
+from services.common.pattern.tokens import LOCAL_CLASSES, matches_locally
+
+HISTORY = 8
+"""How many tokens to the left a rule may look."""
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A window or a measured probe, before it becomes rows.
+
+    Attributes:
+        name: the window's name or the probe's id.
+        document: what rows count as one witness.
+        tokens: the tokens that were measured.
+        left: what stands before them.
+        position: tokens before the first in its context.
+        shares: activation over the reference maximum at each token.
+        weights: windows of the population that each token stands for.
+    """
+
+    name: str
+    document: str
+    tokens: TokenSpan
+    left: TokenSpan
+    position: int
+    shares: Floats
+    weights: Floats
+
+
+@dataclass(frozen=True)
+class Occurrences:
+    """N tokens in their contexts, over a vocabulary of V distinct byte strings.
+
+    Attributes:
+        stretches: where the rows come from, in order.
+        vocabulary: the distinct tokens, left contexts included; sorted.
+        token: index into `vocabulary`, shape [N].
+        history: the same for the d-th token to the left in column d - 1, and V where
+            there is none or it is not known; shape [N, HISTORY].
+        share: activation over the reference maximum, shape [N].
+        weight: tokens of the population that the row stands for, shape [N].
+        stretch: index into `stretches`, shape [N].
+        document: index of the row's document, shape [N].
+    """
+
+    stretches: tuple[Stretch, ...]
+    vocabulary: tuple[bytes, ...]
+    token: Ints
+    history: Ints
+    share: Floats
+    weight: Floats
+    stretch: Ints
+    document: Ints
+
+    @classmethod
+    def of(cls, stretches: Sequence[Stretch]) -> Occurrences:
+        """Lays stretches out as rows.
+
+        Raises:
+            ValueError: there is no row.
+        """
+        if not stretches:
+            raise ValueError("no stretches to lay out")
+        spans = [(*s.left.token_bytes, *s.tokens.token_bytes) for s in stretches]
+        vocabulary = tuple(sorted({token for span in spans for token in span}))
+        ids = {token: i for i, token in enumerate(vocabulary)}
+        documents = {d: i for i, d in enumerate(sorted({s.document for s in stretches}))}
+        lengths = [len(s.tokens.token_bytes) for s in stretches]
+        coded = [np.array([ids[t] for t in span], np.int64) for span in spans]
+        histories = [
+            _history(row, length, len(vocabulary))
+            for row, length in zip(coded, lengths, strict=True)
+        ]
+        return cls(
+            stretches=tuple(stretches),
+            vocabulary=vocabulary,
+            token=np.concatenate([r[len(r) - n :] for r, n in zip(coded, lengths, strict=True)]),
+            history=np.concatenate(histories),
+            share=np.concatenate([s.shares for s in stretches]),
+            weight=np.concatenate([s.weights for s in stretches]),
+            stretch=np.repeat(np.arange(len(stretches)), lengths),
+            document=np.repeat([documents[s.document] for s in stretches], lengths),
+        )
+
+    def __len__(self) -> int:
+        return len(self.token)
+
+    @cached_property
+    def _masks(self) -> dict[bytes, Bools]:
+        return {}
+
+    def vocabulary_mask(self, matcher: TokenMatcher) -> Bools:
+        """Which tokens a matcher takes whose answer depends on the bytes only; shape
+        [V + 1], the last entry, for no token, False."""
+        key = matcher.SerializeToString(deterministic=True)
+        if key not in self._masks:
+            taken = [matches_locally(matcher, token) for token in self.vocabulary]
+            self._masks[key] = np.array([*taken, False])
+        return self._masks[key]
+
+    def matcher_mask(self, matcher: TokenMatcher) -> Bools:
+        """At which rows a matcher takes the token, shape [N]."""
+        if depends_on_place(matcher):
+            return self._placed(matcher)
+        return self.vocabulary_mask(matcher)[self.token]
+
+    def condition_mask(self, condition: LeftCondition, rows: Ints | None = None) -> Bools:
+        """Where a left condition over matchers without place holds, shape [N] or that of
+        `rows`."""
+        history = self.history if rows is None else self.history[rows]
+        taken = np.zeros(len(self.vocabulary) + 1, bool)
+        for matcher in condition.any_of:
+            taken |= self.vocabulary_mask(matcher)
+        found = taken[history[:, : condition.max_distance]].any(axis=1)
+        return np.asarray(found != condition.negated)
+
+    def rule_mask(self, rule: PatternRule) -> Bools:
+        """At which rows a rule matches, shape [N]."""
+        mask = self.matcher_mask(rule.token)
+        for condition in rule.left:
+            mask = mask & self.condition_mask(condition)
+        return mask
+
+    def _placed(self, matcher: TokenMatcher) -> Bools:
+        key = matcher.SerializeToString(deterministic=True)
+        if key not in self._masks:
+            rule = PatternRule(token=matcher, strength=1)
+            pattern = Pattern(parts=[PatternPart(rules=[rule])])
+            rows = [predict(pattern, s.tokens, s.left, s.position) > 0 for s in self.stretches]
+            self._masks[key] = np.concatenate(rows)
+        return self._masks[key]
+
+
+def depends_on_place(matcher: TokenMatcher) -> bool:
+    """Whether the matcher asks for more than the token's bytes."""
+    return matcher.WhichOneof("kind") == "token_class" and matcher.token_class not in LOCAL_CLASSES
+
+
+def predictions(occurrences: Occurrences, rules: Iterable[PatternRule]) -> Floats:
+    """The largest strength among the rules that match at each row, shape [N]."""
+    best = np.zeros(len(occurrences))
+    for rule in rules:
+        np.maximum(best, rule.strength, out=best, where=occurrences.rule_mask(rule))
+    return best
+
+
+def _history(coded: Ints, length: int, missing: int) -> Ints:
+    padded = np.concatenate([np.full(HISTORY, missing), coded])
+    ends = np.arange(len(coded) - length, len(coded)) + HISTORY
+    return np.stack([padded[ends - d] for d in range(1, HISTORY + 1)], axis=1)
