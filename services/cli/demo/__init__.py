@@ -1,0 +1,1 @@
+"""What `saexplain demo` does between starting and stopping the stack."""
