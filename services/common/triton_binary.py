@@ -50,7 +50,7 @@ class TritonBinary:
         """What starts the server in the foreground.
 
         Ends with an error where a model cannot be loaded; on SIGTERM it lets running requests
-        end, 20 s at most. Servers that run at the same time need different shared memory
+        end, 10 s at most. Servers that run at the same time need different shared memory
         prefixes where their ends may be violent: leftovers in `/dev/shm` carry it.
         """
         return [
@@ -63,7 +63,7 @@ class TritonBinary:
             "--disable-auto-complete-config",
             # Its API to load models takes model files along: it would run anybody's code.
             "--model-control-mode=none",
-            "--exit-timeout-secs=20",
+            "--exit-timeout-secs=10",
             f"--grpc-address={ports.host}",
             f"--grpc-port={ports.grpc}",
             *_listener("http", ports.http, f"--http-address={ports.host}"),

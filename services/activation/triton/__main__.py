@@ -9,9 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from services.activation.encoder.backend import EncoderLimits
 from services.activation.loading import model_specs
 from services.activation.registry import load_registry
+from services.activation.settings import ActivationSettings
 from services.activation.triton.repository import write_repository
 from services.activation.triton.settings import TritonSettings
 from services.activation.triton.supervisor import supervise
@@ -20,15 +20,15 @@ from services.common.logging import configure_logging
 from services.common.triton_binary import TritonPorts, find_triton
 
 
-async def _serve(settings: TritonSettings, folder: Path) -> int:
+async def _serve(settings: TritonSettings, activation: ActivationSettings, folder: Path) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    binary = find_triton(settings.cache_dir)
-    registry = load_registry(settings.registry)
-    specs = model_specs(registry, settings.cache_dir, settings.device, EncoderLimits())
-    write_repository(folder, specs)
+    binary = find_triton(activation.cache_dir)
+    registry = load_registry(activation.registry)
+    limits = activation.encoder_limits
+    write_repository(folder, model_specs(registry, activation.cache_dir, activation.device, limits))
     host, port = settings.host_and_port
     ports = TritonPorts(grpc=port, host=host, metrics=settings.metrics_port)
     prefix = f"saexplain-{os.getpid()}-"
@@ -39,11 +39,12 @@ async def _serve(settings: TritonSettings, folder: Path) -> int:
 
 def main() -> int:
     """Exit code of the server; 2 where it cannot be started."""
-    settings = TritonSettings()
-    configure_logging(settings.log_format, settings.log_level, "triton")
+    settings, activation = TritonSettings(), ActivationSettings()
+    configure_logging(activation.log_format, activation.log_level, "triton")
     try:
         with tempfile.TemporaryDirectory(prefix="saexplain-triton-") as temporary:
-            return asyncio.run(_serve(settings, settings.repository or Path(temporary) / "models"))
+            folder = settings.repository or Path(temporary) / "models"
+            return asyncio.run(_serve(settings, activation, folder))
     except SaexplainError as error:
         sys.stderr.write(f"{error}\n")
         return 2

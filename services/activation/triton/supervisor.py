@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 _STUB_NAME = "triton_python_b"  # the kernel cuts longer names, psutil mostly completes them
 _WATCH_SECONDS = 0.5
-_END_SECONDS = 25.0
+_END_SECONDS = 12.0
 """For requests that run, after SIGTERM: a little more than the server itself allows."""
 _REPLACE_SECONDS = 2.0
 """The same where a model died: the server would wait for what never answers."""
