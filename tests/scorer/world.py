@@ -194,10 +194,11 @@ async def run(scorer, judge, writer, explained: Explanation, method: str, **more
     """Plan, measure, judge and score, as the orchestrator does."""
     windows = more.pop("windows", None) or lists()
     chosen = more.pop("options", None) or options(method)
-    other = more.pop("other", None)
+    other, scope = more.pop("other", None), more.pop("scope", None)
     plan = await scorer.plan(
         PlanScoreRequest(
             options=chosen,
+            scope=scope,
             explanation=explained,
             windows=windows,
             facts=facts(),

@@ -1,0 +1,53 @@
+"""The methods by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from saexplain.scorer.v1.scorer_pb2 import Method, MethodOptions
+from services.common.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from services.scorer.methods.base import ScoringMethod
+from services.scorer.methods.corpus import Corpus
+from services.scorer.methods.generative import Generative
+from services.scorer.methods.input import Input
+from services.scorer.methods.predictive import Predictive
+from services.scorer.methods.unavailable import UNAVAILABLE
+
+METHODS: Mapping[str, ScoringMethod] = {
+    method.declaration.name: method for method in (Corpus(), Generative(), Input(), Predictive())
+}
+"""The methods that can be run."""
+
+
+def declarations() -> list[Method]:
+    """All known methods, those that cannot be run too, ordered by name."""
+    known = [*(m.declaration for m in METHODS.values()), *UNAVAILABLE.values()]
+    return sorted(known, key=lambda d: d.name)
+
+
+def find(options: MethodOptions) -> ScoringMethod:
+    """The method that the options name, in the version that they froze.
+
+    Raises:
+        InvalidArgument: METHOD_UNKNOWN.
+        Unimplemented: the method needs intervention on the model.
+        FailedPrecondition: PLAN_VERSION_UNSUPPORTED.
+    """
+    if options.method in UNAVAILABLE:
+        raise Unimplemented(
+            f"`{options.method}` {UNAVAILABLE[options.method].unavailable_reason}", "UNSUPPORTED"
+        )
+    method = METHODS.get(options.method)
+    if method is None:
+        names = ", ".join(sorted(METHODS))
+        raise InvalidArgument(
+            f"no method {options.method!r}; there are {names}", "options.method", "METHOD_UNKNOWN"
+        )
+    present = method.declaration.version
+    if options.version not in ("", present):
+        raise FailedPrecondition(
+            f"`{options.method}` is at version {present}, the plan froze {options.version!r}",
+            "PLAN_VERSION_UNSUPPORTED",
+            metadata={"present_version": present, "plan_version": options.version},
+        )
+    return method
