@@ -95,10 +95,14 @@ class CallJournal:
                 await asyncio.sleep(poll)
                 poll = min(2 * poll, _LONGEST_POLL_SECONDS)
 
-    async def drain(self) -> None:
-        """Waits for calls in flight, whose callers may be gone."""
-        while self._in_flight:
-            await asyncio.wait(set(self._in_flight))
+    async def drain(self, seconds: float | None = None) -> None:
+        """Waits for calls in flight, whose callers may be gone. What is not there in
+        time is LOST; None waits for all."""
+        if self._in_flight:
+            await asyncio.wait(set(self._in_flight), timeout=seconds)
+        for sending in tuple(self._in_flight):
+            sending.cancel()
+            await asyncio.wait({sending})
 
     async def owner_records(self, owner: str) -> list[CallRecord]:
         """All requests of an owner, oldest first, those in flight left out."""
@@ -138,6 +142,10 @@ class CallJournal:
             reply = request.result()
             await self._settle(row_id, key, facts, reply, price)
             return reply
+        except asyncio.CancelledError:
+            # Only `drain` cancels this: callers wait behind a shield.
+            await self._lose(row_id, key, "the process ended")
+            raise
         finally:
             for task in (request, guard):
                 task.cancel()
@@ -176,9 +184,12 @@ class CallJournal:
     async def _give_up(self, row_id: int, key: CallKey, guard: asyncio.Task[None]) -> None:
         """Raises what ended the guard: LeaseLost or Cancelled."""
         if isinstance(guard.exception(), Cancelled):
-            async with self._transaction() as connection:
-                await rows.mark_lost(connection, row_id, key.owner, "cancelled by a user")
+            await self._lose(row_id, key, "cancelled by a user")
         guard.result()
+
+    async def _lose(self, row_id: int, key: CallKey, why: str) -> None:
+        async with self._transaction() as connection:
+            await rows.mark_lost(connection, row_id, key.owner, why)
 
     async def _records(self, key: CallKey) -> list[CallRecord]:
         async with self._transaction() as connection:

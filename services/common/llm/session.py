@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from saexplain.common.v1 import usage_pb2 as pb
 from services.common.database import create_engine
@@ -114,19 +115,28 @@ class Answer(Generic[T]):
 class LanguageModel:
     """An endpoint, the journal in front of it, and its prices."""
 
-    def __init__(self, client: ChatClient, journal: CallJournal, prices: PriceList) -> None:
+    def __init__(
+        self,
+        client: ChatClient,
+        journal: CallJournal,
+        prices: PriceList,
+        engine: AsyncEngine | None = None,
+    ) -> None:
         self.client = client
         self.journal = journal
         self.prices = prices
+        self._engine = engine
 
     def session(self, scope: pb.JournalScope) -> LlmSession:
         """Questions of one step."""
         return LlmSession(self, scope)
 
-    async def aclose(self) -> None:
-        """Waits for calls in flight, then closes the connections."""
-        await self.journal.drain()
+    async def aclose(self, drain_seconds: float = 20.0) -> None:
+        """Waits for calls in flight, but not for long, then closes the connections."""
+        await self.journal.drain(drain_seconds)
         await self.client.aclose()
+        if self._engine is not None:
+            await self._engine.dispose()
 
 
 def open_language_model(settings: LlmSettings) -> LanguageModel | None:
@@ -146,7 +156,7 @@ def open_language_model(settings: LlmSettings) -> LanguageModel | None:
     )
     engine = create_engine(settings.database_url.get_secret_value())
     journal = CallJournal(engine, lease_seconds=settings.lease_seconds)
-    return LanguageModel(client, journal, load_prices(settings.prices_file))
+    return LanguageModel(client, journal, load_prices(settings.prices_file), engine)
 
 
 def require_language_model(model: LanguageModel | None) -> LanguageModel:

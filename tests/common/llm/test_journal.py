@@ -104,6 +104,17 @@ async def test_a_caller_that_goes_away_does_not_abort_the_call(connect, engine) 
         assert fake.count() == 1
 
 
+async def test_a_process_that_ends_waits_for_its_calls_but_not_for_ever(connect, engine) -> None:
+    async with FakeOpenAi({"colour": Fault("hang")}) as fake:
+        model = connect(fake)
+        caller = asyncio.create_task(model.session(scope()).ask(QUESTION, OPTIONS))
+        await fake.wait_for_count(1)
+        await model.journal.drain(0.1)
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+    assert await journal_rows(engine) == [(1, "LOST", "LOST")]
+
+
 async def test_the_call_of_a_killed_process_is_lost_and_repeated(
     connect, engine, database_url
 ) -> None:

@@ -1,0 +1,1 @@
+"""The LLM explainer: it proposes and writes, code applies and checks (method, section 4)."""

@@ -1,0 +1,88 @@
+"""What the language model is asked to reply, step by step. References to windows and
+probes are the short names of the prompt; unknown ones are found out by the steps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from services.common.llm.replies import ReplyModel
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+Kind = Literal["lexical", "semantic", "structural", "positional"]
+
+
+class ProposedHypothesis(ReplyModel):
+    """A reading of the evidence."""
+
+    statement: Text
+    kind: Kind
+    windows: list[str]
+    rival: bool
+    why: str
+
+
+class ProposeReply(ReplyModel):
+    """Reply of the step propose."""
+
+    hypotheses: Annotated[list[ProposedHypothesis], Field(max_length=24)]
+    none_because: str
+
+
+class DesignedProbe(ReplyModel):
+    """A text with its prediction."""
+
+    id: str
+    hypothesis: str
+    role: Literal["positive", "boundary", "minimal_pair"]
+    text: str
+    twin_of: str | None
+    why: str
+
+
+class DesignReply(ReplyModel):
+    """Reply of the step design."""
+
+    probes: Annotated[list[DesignedProbe], Field(max_length=600)]
+
+
+class RevisedHypothesis(ReplyModel):
+    """A wording."""
+
+    statement: Text
+    kind: Kind
+    windows: list[str]
+
+
+class Operation(ReplyModel):
+    """One change of the list of hypotheses."""
+
+    kind: Literal["refine", "split", "merge", "reject", "add"]
+    sources: list[str]
+    targets: list[RevisedHypothesis]
+    why: str
+
+
+class ReviseReply(ReplyModel):
+    """Reply of the step revise."""
+
+    operations: Annotated[list[Operation], Field(max_length=48)]
+
+
+class Part(ReplyModel):
+    """One of the patterns of an explanation."""
+
+    statement: Text
+    windows: list[str]
+    probes: list[str]
+
+
+class SynthesizeReply(ReplyModel):
+    """Reply of the step synthesize."""
+
+    outcome: Literal["explained", "positional", "no_explanation"]
+    label: str
+    description: str
+    parts: list[Part]
+    why: str

@@ -1,0 +1,192 @@
+"""Deterministic replies that drive a whole explanation, for any feature.
+
+They read what a language model would read: the strongest marked token of the windows
+becomes the claim, the claim's quoted word goes into the probes, and failures are worded
+anew once and then given up. Equal prompts give equal replies.
+
+`REPLIES` is what the server answers with as a process; a service that asks for other
+schemas adds its responders here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from tests.fakes.openai_server import ChatRequest, Responder
+
+_MARKED = re.compile(r"«(.+?)»(\d+)")
+_QUOTED = re.compile(r'"([^"]+)"')
+_OPENINGS = (
+    "The old captain wrote", "In the morning she found", "Every engineer mentioned",
+    "On page twelve it said", "Nobody at the market wanted", "My neighbour painted",
+    "After the long winter came", "The second letter contained", "Two students discussed",
+    "Behind the station they kept", "A famous recipe begins with", "The judge considered",
+)  # fmt: skip
+_ENDINGS = (
+    "before the train left", "with great care", "in a small notebook", "for the third time",
+    "despite the heavy rain", "as the report had asked", "near the river bank",
+)  # fmt: skip
+
+
+def strongest_token(text: str) -> str:
+    """The marked token with the largest sum of marks, without visible spaces."""
+    sums: Counter[str] = Counter()
+    for token, mark in _MARKED.findall(text):
+        sums[token.strip("␣")] += int(mark)
+    ranked = sorted((-total, token) for token, total in sums.items() if token)
+    return ranked[0][1] if ranked else "the"
+
+
+def quoted(text: str) -> str:
+    """The first quoted word of a claim, or `the`."""
+    found = _QUOTED.search(text)
+    return found[1] if found else "the"
+
+
+def propose(request: ChatRequest) -> dict[str, Any]:
+    """One claim per kind about the strongest token, the last one a rival."""
+    prompt = request.last_text
+    token = strongest_token(prompt).replace('"', "''")
+    windows = re.findall(r"^(w\d+) \S+ (?:[5-9]|10)/10 \|", prompt, re.MULTILINE)[:4]
+    count = int(re.search(r"Propose (\d+) hypotheses", prompt)[1])  # type: ignore[index]
+    claims = [
+        ("lexical", f'The token "{token}", whatever stands before it.'),
+        ("semantic", f'Words that mean the same as "{token}".'),
+        ("structural", f'Phrases built around "{token}".'),
+        ("positional", f'The word behind "{token}".'),
+    ]
+    claims += [("lexical", f'The token "{token}", case {n}.') for n in range(5, count + 1)]
+    return {
+        "hypotheses": [
+            {
+                "statement": statement,
+                "kind": kind,
+                "windows": windows,
+                "rival": number == min(count, 4),
+                "why": "the strongest windows hold it",
+            }
+            for number, (kind, statement) in enumerate(claims[:count], 1)
+        ],
+        "none_because": "",
+    }
+
+
+def _sentence(seed: int, word: str) -> str:
+    opening = _OPENINGS[seed % len(_OPENINGS)]
+    ending = _ENDINGS[(seed // len(_OPENINGS) + seed) % len(_ENDINGS)]
+    return f"{opening} {word} {ending}, number {seed}."
+
+
+def _asked(prompt: str, role: str) -> int:
+    found = re.search(rf'- (\d+) with role "{role}"', prompt)
+    return int(found[1]) if found else 0
+
+
+def design(request: ChatRequest) -> dict[str, Any]:
+    """Positives hold the claim's word, boundaries and twins hold another."""
+    prompt = request.last_text
+    rounds = [int(number) for number in re.findall(r"^p(\d+)\.", prompt, re.MULTILINE)]
+    probes: list[dict[str, Any]] = []
+    section = prompt.split("Hypotheses to test:", 1)[1]
+    for name, statement in re.findall(r"^(h\d+): (.*)$", section, re.MULTILINE):
+        seed = 1000 * (max(rounds, default=0) + 1) + 100 * int(name[1:])
+        probes += _probes(prompt, name, quoted(statement), seed)
+    return {"probes": probes}
+
+
+def _probes(prompt: str, name: str, word: str, seed: int) -> list[dict[str, Any]]:
+    def probe(number: int, role: str, text: str, twin: str | None) -> dict[str, Any]:
+        return {
+            "id": f"{name}-{number}", "hypothesis": name, "role": role, "text": text,
+            "twin_of": twin, "why": "tests the word",
+        }  # fmt: skip
+
+    positives = _asked(prompt, "positive")
+    boundaries, twins = _asked(prompt, "boundary"), _asked(prompt, "minimal_pair")
+    found = [probe(n, "positive", _sentence(seed + n, word), None) for n in range(positives)]
+    for n in range(boundaries):
+        found.append(probe(40 + n, "boundary", _sentence(seed + 40 + n, "something"), None))
+    for n in range(twins):
+        text = _sentence(seed + n, "nothing")
+        found.append(probe(80 + n, "minimal_pair", text, f"{name}-{n}"))
+    return found
+
+
+def revise(request: ChatRequest) -> dict[str, Any]:
+    """Words failed claims anew once, then gives them up."""
+    head = request.last_text.split("Predictions that failed", 1)
+    failed = set(re.findall(r"^p\S+ (h\d+) ", head[1], re.MULTILINE)) if len(head) > 1 else set()
+    operations = []
+    for name, status, statement in re.findall(
+        r"^(h\d+) (OPEN|REFUTED) \(.*?\): (.*)$", head[0], re.MULTILINE
+    ):
+        reworded = "in running text" in statement
+        if name not in failed and status == "OPEN":
+            continue
+        give_up = reworded or status == "REFUTED"
+        wording = f"{statement.rstrip('.')} in running text."
+        target = {"statement": wording, "kind": "lexical", "windows": []}
+        operations.append(
+            {
+                "kind": "reject" if give_up else "refine",
+                "sources": [name],
+                "targets": [] if give_up else [target],
+                "why": "its predictions failed",
+            }
+        )
+    return {"operations": operations}
+
+
+def synthesize(request: ChatRequest) -> dict[str, Any]:
+    """Explains by the word of the first hypothesis shown."""
+    prompt = request.last_text
+    statement = re.search(r"^h\d+ [A-Z]+ \(.*?\): (.*)$", prompt, re.MULTILINE)[1]  # type: ignore[index]
+    word = quoted(statement)
+    probes = re.findall(r"^(p\d+\.\d+) h\d+ active -> active", prompt, re.MULTILINE)
+    windows = re.findall(r"^(w\d+) (?:[5-9]|10)/10 \|", prompt, re.MULTILINE)
+    return {
+        "outcome": "explained",
+        "label": f'The token "{word}"',
+        "description": f'Fires strongly at the token "{word}", whatever stands around it.',
+        "parts": [{"statement": statement, "windows": windows[:3], "probes": probes[:3]}],
+        "why": "",
+    }
+
+
+def fill(request: ChatRequest) -> dict[str, Any]:
+    """The plainest reply that keeps to the schema asked for."""
+    return dict(_plainest(request.schema, request.schema))
+
+
+def _plainest(node: dict[str, Any], root: dict[str, Any]) -> Any:
+    if "$ref" in node:
+        return _plainest(root["$defs"][node["$ref"].rsplit("/", 1)[1]], root)
+    if "enum" in node or "const" in node:
+        return node.get("const", (node.get("enum") or [None])[0])
+    if "anyOf" in node:
+        return _plainest(node["anyOf"][0], root)
+    match node.get("type"):
+        case "object":
+            return {name: _plainest(n, root) for name, n in node.get("properties", {}).items()}
+        case "array":
+            item = node.get("items", {})
+            return [_plainest(item, root) for _ in range(node.get("minItems", 0))]
+        case "string":
+            return "text"
+        case "integer" | "number":
+            return node.get("minimum", 0)
+        case "boolean":
+            return False
+        case _:
+            return None
+
+
+REPLIES: dict[str, Responder] = {
+    "propose_hypotheses": propose,
+    "design_probes": design,
+    "revise_hypotheses": revise,
+    "synthesize": synthesize,
+    "*": fill,
+}
