@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from services.activation.encoder.backend import EncoderLimits
@@ -42,7 +43,7 @@ def model_specs(
 class RegistryLoader:
     """A ``SaeLoader`` over a registry: models and SAEs are loaded when first asked for.
 
-    Not safe to call from two threads at once; a backend calls it from its worker thread.
+    Safe to call from many threads; while one loads, the others wait.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class RegistryLoader:
         self._device = device
         self._limits = limits
         self._loaders: dict[str, SpecLoader] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, sae_id: str) -> LoadedSae:
         """Load or find one SAE with its model.
@@ -63,12 +65,13 @@ class RegistryLoader:
                 than were loaded before; and whatever loading raises.
         """
         entry = self._registry.sae(sae_id)
-        if entry.model not in self._loaders:
-            spec = model_spec(
-                self._registry, entry.model, self._cache_dir, self._device, self._limits
-            )
-            self._loaders[entry.model] = SpecLoader(spec)
-        loaded = self._loaders[entry.model](sae_id)
+        with self._lock:
+            if entry.model not in self._loaders:
+                spec = model_spec(
+                    self._registry, entry.model, self._cache_dir, self._device, self._limits
+                )
+                self._loaders[entry.model] = SpecLoader(spec)
+            loaded = self._loaders[entry.model](sae_id)
         if entry.fingerprint not in (None, loaded.fingerprints.sae):
             raise FailedPrecondition(
                 f"SAE {sae_id!r} has fingerprint {loaded.fingerprints.sae}, the registry pins "

@@ -6,8 +6,6 @@ and suppresses, and tokens that lie close to each other in the input embedding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -15,38 +13,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from services.activation.encoder.fact_records import FeatureFacts, Scored
 from services.activation.encoder.model import CutModel
 from services.activation.encoder.sae import Sae
 from services.common.errors import FailedPrecondition, InvalidArgument
 
 
-@dataclass(frozen=True)
-class Scored:
-    """An index (feature or token) and its score."""
-
-    index: int
-    score: float
-
-
-@dataclass(frozen=True)
-class FeatureFacts:
-    """Weight-based facts of one feature."""
-
-    feature: int
-    decoder_norm: float
-    """Euclidean length of the decoder row."""
-    nearest_features: tuple[Scored, ...]
-    """Other features by cosine of decoder rows, closest first."""
-    promoted_tokens: tuple[Scored, ...]
-    """Output tokens by logit added, largest first."""
-    suppressed_tokens: tuple[Scored, ...]
-    """Output tokens by logit added, smallest first."""
-
-
 def feature_facts(
-    model: CutModel, sae: Sae, feature: int, *, neighbor_count: int = 10, token_count: int = 10
+    model: CutModel,
+    sae: Sae,
+    feature: int,
+    *,
+    vocabulary_size: int,
+    neighbor_count: int = 10,
+    token_count: int = 10,
 ) -> FeatureFacts:
     """Facts of one feature.
+
+    Args:
+        model: The language model.
+        sae: The SAE.
+        feature: Its feature.
+        vocabulary_size: Tokens that the tokenizer knows; rows of the unembedding beyond them are
+            padding and left out.
+        neighbor_count: Features to list.
+        token_count: Output tokens to list at either end.
 
     Logits are per unit of activation, up to the final norm's division by the length of the
     residual stream (see :meth:`CutModel.unembed_direction`).
@@ -63,7 +54,7 @@ def feature_facts(
         )
         raise FailedPrecondition(message, reason="STATE_CONFLICT")
     cosines = _cosines(decoder, feature)
-    logits = model.unembed_direction(decoder[feature])
+    logits = model.unembed_direction(decoder[feature])[:vocabulary_size]
     return FeatureFacts(
         feature=feature,
         decoder_norm=float(sae.decoder_norms[feature]),

@@ -88,21 +88,31 @@ class TextTokenizer:
                 pieces.append(piece.encode() if token_id in special else to_bytes(piece))
         return tuple(pieces)
 
-    def tokenize(self, texts: Sequence[str], limits: TextLimits) -> list[TokenizedText]:
-        """Tokenise texts.
+    @cached_property
+    def ids_of_bytes(self) -> dict[bytes, int]:
+        """The lowest token id for each sequence of bytes that is one token."""
+        ids: dict[bytes, int] = {}
+        for token_id, piece in enumerate(self.vocabulary_bytes):
+            ids.setdefault(piece, token_id)
+        return ids
+
+    def tokenize(
+        self, texts: Sequence[str], limits: TextLimits, *, first_index: int = 0
+    ) -> list[TokenizedText]:
+        """Tokenise texts; errors count them from ``first_index``.
 
         Raises:
             InvalidArgument: TEXT_EMPTY, TEXT_NOT_UNICODE (lone surrogates), TEXT_TOO_LONG (bytes
                 or tokens); ``field`` is ``texts[i]``.
         """
-        raw = [_check_text(index, text, limits) for index, text in enumerate(texts)]
+        raw = [_check_text(index, text, limits) for index, text in enumerate(texts, first_index)]
         encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
         results = []
         for index, encoding in enumerate(encodings):
             if len(encoding.ids) + 1 > limits.max_tokens:
                 raise InvalidArgument(
                     f"{len(encoding.ids) + 1} tokens, at most {limits.max_tokens} are allowed",
-                    field=f"texts[{index}]",
+                    field=f"texts[{first_index + index}]",
                     reason="TEXT_TOO_LONG",
                 )
             pieces = self._pieces(texts[index], raw[index], encoding)

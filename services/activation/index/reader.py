@@ -128,6 +128,12 @@ class IndexReader:
         return self.plan.key
 
     @property
+    def has_evidence(self) -> NDArray[np.bool_]:
+        """[features] whether the feature fires in EXPLAIN."""
+        fires: NDArray[np.bool_] = np.asarray(self._reference) > 0
+        return fires
+
+    @property
     def feature_count(self) -> int:
         """Features of the SAE."""
         return len(self.densities)

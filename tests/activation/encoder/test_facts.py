@@ -25,9 +25,10 @@ from tests.activation import tiny
 
 def test_promoted_tokens_follow_norm_and_unembedding(model: CutModel, sae: Sae) -> None:
     """Guards against an unfolded norm weight; the formula is RMSNorm's, written out."""
-    found = facts.feature_facts(model, sae, 11, token_count=5)
+    found = facts.feature_facts(model, sae, 11, vocabulary_size=390, token_count=5)
     direction = sae.weights["W_dec"][11]
     logits = model.model.lm_head.weight @ (direction * model.base.norm.weight)
+    logits = logits[:390]  # what lies behind is no token
     order = logits.argsort(descending=True).tolist()
     assert [token.index for token in found.promoted_tokens] == order[:5]
     assert [token.index for token in found.suppressed_tokens] == order[::-1][:5]
@@ -36,7 +37,9 @@ def test_promoted_tokens_follow_norm_and_unembedding(model: CutModel, sae: Sae) 
 
 
 def test_nearest_features_are_those_of_the_largest_cosine(model: CutModel, sae: Sae) -> None:
-    found = facts.feature_facts(model, sae, 11, neighbor_count=4).nearest_features
+    found = facts.feature_facts(
+        model, sae, 11, vocabulary_size=390, neighbor_count=4
+    ).nearest_features
     decoder = sae.weights["W_dec"]
     cosines = torch.cosine_similarity(decoder, decoder[11][None])
     expected = [i for i in cosines.argsort(descending=True).tolist() if i != 11][:4]
@@ -53,7 +56,7 @@ def test_cosines_are_those_of_embeddings_and_decoder_rows(model: CutModel, sae: 
     with pytest.raises(InvalidArgument):
         facts.token_cosines(model, 400)
     with pytest.raises(InvalidArgument):
-        facts.feature_facts(model, load_nothing_else(), tiny.D_SAE)
+        facts.feature_facts(model, load_nothing_else(), tiny.D_SAE, vocabulary_size=390)
 
 
 def load_nothing_else() -> Sae:

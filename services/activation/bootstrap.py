@@ -1,0 +1,147 @@
+"""Puts the service together from its settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import grpc
+import structlog
+
+from saexplain.activation.v1 import activation_pb2, activation_pb2_grpc
+from services.activation.catalog import Catalog
+from services.activation.encoder.inprocess import SaeLoader
+from services.activation.encoder.tokenizer import load_tokenizer
+from services.activation.engine import Engine
+from services.activation.indexer import IndexerServicer
+from services.activation.indexes import IndexLibrary
+from services.activation.indexing import IndexBuilder
+from services.activation.registry import Registry, load_registry
+from services.activation.server import ActivationServicer
+from services.activation.settings import ActivationSettings
+from services.common.errors import SaexplainError
+from services.common.grpc_server import HealthReporter, run_server
+
+_log = structlog.get_logger(__name__)
+
+SERVICE = activation_pb2.DESCRIPTOR.services_by_name["ActivationService"].full_name
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a front is made of; tests build servers from it."""
+
+    servicer: ActivationServicer
+    catalog: Catalog
+    engine: Engine
+
+
+async def run(settings: ActivationSettings, role: str) -> None:
+    """Serve as ``front`` or ``indexer`` until SIGTERM."""
+    registry = load_registry(settings.registry)
+    if role == "indexer":
+        await _run_indexer(settings, registry)
+        return
+    async with front(settings, registry) as parts:
+        await _run_front(settings, registry, parts)
+
+
+@contextlib.asynccontextmanager
+async def front(settings: ActivationSettings, registry: Registry) -> AsyncIterator[Parts]:
+    """The front's parts, closed at the end."""
+    from services.activation.local import LocalEngine, WeightFacts
+
+    loader = _loader(settings, registry)
+    facts = WeightFacts(loader)
+    engine: Engine = (
+        LocalEngine(loader, settings.encoder_limits)
+        if settings.backend == "in_process"
+        else _triton(settings, registry)
+    )
+    library = IndexLibrary(settings.index_dir)
+    catalog = Catalog(registry, engine, library, settings.cache_dir, settings.max_text_tokens)
+    try:
+        yield Parts(ActivationServicer(catalog, engine, facts, settings), catalog, engine)
+    finally:
+        await engine.close()
+        await facts.close()
+
+
+def indexer(settings: ActivationSettings, registry: Registry) -> IndexerServicer:
+    """The indexer's servicer."""
+    builder = IndexBuilder(
+        _loader(settings, registry),
+        lambda sae_id: load_tokenizer(
+            registry.model_source(registry.sae(sae_id).model, settings.cache_dir),
+            registry.models[registry.sae(sae_id).model].bos_token,
+        ),
+        IndexLibrary(settings.index_dir),
+        settings.index_dir / ".work",
+        time.monotonic,
+    )
+    return IndexerServicer(builder, time.monotonic)
+
+
+async def _run_front(settings: ActivationSettings, registry: Registry, parts: Parts) -> None:
+    warming: list[asyncio.Task[None]] = []
+
+    async def register(server: grpc.aio.Server, health: HealthReporter) -> None:
+        activation_pb2_grpc.add_ActivationServiceServicer_to_server(parts.servicer, server)
+        warming.append(asyncio.create_task(_warm(settings, registry, parts.catalog, health)))
+
+    try:
+        await run_server(settings, register, [SERVICE])
+    finally:
+        for task in warming:
+            task.cancel()
+
+
+async def _warm(
+    settings: ActivationSettings, registry: Registry, catalog: Catalog, health: HealthReporter
+) -> None:
+    """Load what is asked for first, then say SERVING. What fails stays NOT_SERVING, and is tried
+    again: a Triton server may still be starting."""
+    while settings.warm:
+        sae_id = min(registry.saes)
+        try:
+            sae = await catalog.message(sae_id, load=True)
+        except SaexplainError as error:
+            _log.warning("not_ready", sae=sae_id, reason=error.reason, message=error.message)
+            await asyncio.sleep(2.0)
+            continue
+        _log.info("ready", sae=sae_id, index=sae.default_index)
+        break
+    await health.set_serving()
+
+
+async def _run_indexer(settings: ActivationSettings, registry: Registry) -> None:
+    servicer = indexer(settings, registry)
+
+    async def register(server: grpc.aio.Server, health: HealthReporter) -> None:
+        activation_pb2_grpc.add_ActivationServiceServicer_to_server(servicer, server)
+        await health.set_serving()
+
+    await run_server(settings, register, [SERVICE])
+
+
+def _loader(settings: ActivationSettings, registry: Registry) -> SaeLoader:
+    import torch
+
+    from services.activation.loading import RegistryLoader
+
+    if settings.torch_threads:
+        torch.set_num_threads(settings.torch_threads)
+    return RegistryLoader(registry, settings.cache_dir, settings.device, settings.encoder_limits)
+
+
+def _triton(settings: ActivationSettings, registry: Registry) -> Engine:
+    from services.activation.triton.backend import TritonBackend
+    from services.activation.triton.repository import triton_model_name
+
+    def model_of(sae_id: str) -> str:
+        return triton_model_name(registry.sae(sae_id).model, settings.device)
+
+    return TritonBackend(settings.triton_address, model_of, settings.encoder_limits)

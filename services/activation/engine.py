@@ -1,0 +1,16 @@
+"""What the gRPC face asks: a backend that can also say what it serves."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from services.activation.encoder.backend import Backend
+from services.activation.triton.wire import SaeDescription
+
+
+class Engine(Backend, Protocol):
+    """A backend with descriptions; see :class:`Backend` for what it raises."""
+
+    async def describe(self, sae_id: str) -> SaeDescription:
+        """Sizes, kind and fingerprints of what is loaded for ``sae_id``; loads it if need be."""
+        ...
