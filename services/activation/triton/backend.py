@@ -118,6 +118,17 @@ class TritonBackend:
         _check_same(sae_id, known, description.digest)
         return description
 
+    async def ask(self, request: Request) -> dict[str, NDArray[Any]]:
+        """Flat output tensors of one request, as :mod:`wire` describes them.
+
+        Raises:
+            FailedPrecondition: FINGERPRINT_MISMATCH, computed from other weights than before.
+        """
+        known = self._descriptions.get(request.sae_id) or await self.describe(request.sae_id)
+        tensors = await self._infer(request)
+        _check_same(request.sae_id, known, wire.decode_fingerprint(tensors))
+        return tensors
+
     async def close(self) -> None:
         """Refuse new work; calls still waiting end as Unavailable."""
         self._closed = True
@@ -129,15 +140,12 @@ class TritonBackend:
         self, request: Request, decode: Callable[[wire.Tensors, Request], list[T]]
     ) -> list[T]:
         self._check_call(request)
-        known = self._descriptions.get(request.sae_id) or await self.describe(request.sae_id)
 
         async def part(offset: int, piece: Request) -> list[T]:
             try:
-                tensors = await self._infer(piece)
+                return decode(await self.ask(piece), piece)
             except SaexplainError as error:
                 raise _with_offset(error, offset) from error
-            _check_same(request.sae_id, known, wire.decode_fingerprint(tensors))
-            return decode(tensors, piece)
 
         self._check_room(request)
         self._queued_tokens += request.token_count

@@ -16,10 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from services.activation.encoder.facts import decoder_cosines, feature_facts, token_cosines
 from services.activation.encoder.inprocess import LoadedSae, SaeLoader
 from services.activation.encoder.rows import check_rows
 from services.activation.triton import wire
 from services.common.errors import Cancelled, SaexplainError, Unavailable
+
+_NEIGHBOR_COUNT = 10
+_TOKEN_COUNT = 20
+"""Nearest features, and tokens promoted and suppressed, of a feature's facts."""
 
 Answer = dict[str, NDArray[Any]] | SaexplainError
 """Output tensors, or why there are none."""
@@ -70,9 +75,6 @@ class Executor:
         try:
             request = wire.decode_request(pending.tensors)
             loaded = self._load(request.sae_id)
-            if request.task is wire.Task.DESCRIBE:
-                pending.answer(wire.encode_description(describe(loaded)) | _fingerprint(loaded))
-                return None
             model = loaded.encoder.model
             check_rows(
                 request.rows,
@@ -80,6 +82,10 @@ class Executor:
                 maximum_tokens=model.maximum_positions,
             )
             loaded.sae.check_features(torch.tensor(request.features, dtype=torch.int64))
+            weights = _read_weights(request, loaded)
+            if weights is not None:
+                pending.answer(weights | _fingerprint(loaded))
+                return None
         except SaexplainError as error:
             pending.answer(error)
             return None
@@ -151,6 +157,23 @@ def describe(loaded: LoadedSae) -> wire.SaeDescription:
         vocabulary_size=model.vocabulary_size,
         maximum_positions=model.maximum_positions,
     )
+
+
+def _read_weights(request: wire.Request, loaded: LoadedSae) -> dict[str, NDArray[Any]] | None:
+    """The answer to a task that runs no text, None for the others."""
+    model, sae = loaded.encoder.model, loaded.sae
+    if request.task is wire.Task.DESCRIBE:
+        return wire.encode_description(describe(loaded))
+    if request.task is wire.Task.FEATURE:
+        (feature,) = request.features[:1] or (-1,)
+        facts = feature_facts(
+            model, sae, feature, neighbor_count=_NEIGHBOR_COUNT, token_count=_TOKEN_COUNT
+        )
+        return wire.encode_facts(facts, decoder_cosines(sae, feature))
+    if request.task is wire.Task.TOKENS:
+        ids = np.concatenate(request.rows).tolist()
+        return {"values": np.concatenate([token_cosines(model, token_id) for token_id in ids])}
+    return None
 
 
 def _fingerprint(loaded: LoadedSae) -> dict[str, NDArray[Any]]:

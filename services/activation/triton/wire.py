@@ -9,17 +9,18 @@ input      type   length          content
 ========== ====== =============== ==========================================================
 task       UINT8  1               a :class:`Task`
 sae_id     UINT8  any             UTF-8
-ids        INT64  tokens          token ids of all rows, one after the other; not for DESCRIBE
-lengths    INT64  rows            tokens of each row; not for DESCRIBE
-features   INT64  features        chosen features; DENSE only
+ids        INT64  tokens          token ids of all rows, one after the other
+lengths    INT64  rows            tokens of each row; with ids for DENSE, SPARSE, TOKENS
+features   INT64  features        chosen features for DENSE, the feature for FEATURE
 ========== ====== =============== ==========================================================
 
 =========== ====== ================ =========================================================
 output      type   length           content
 =========== ====== ================ =========================================================
-description UINT8  any              JSON of :class:`SaeDescription`, for DESCRIBE
+record      UINT8  any              JSON of what DESCRIBE or FEATURE asked for
 fingerprint UINT8  64               digest of the description, with every answer
-values      FP32   tokens x features (DENSE), or entries of all rows (SPARSE)
+values      FP32   any              DENSE: tokens x features; SPARSE: entries of all rows;
+                                    FEATURE: features; TOKENS: tokens x vocabulary
 indptr      INT64  tokens + rows    :attr:`SparseRow.indptr` of each row, SPARSE only
 indices     INT32  entries          :attr:`SparseRow.features` of each row, SPARSE only
 =========== ====== ================ =========================================================
@@ -36,6 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.activation.encoder.fact_records import FeatureFacts, Scored
 from services.activation.encoder.identity import Fingerprints, canonical_json, digest
 from services.activation.encoder.rows import DenseRow, SparseRow, TokenRow
 from services.common.errors import (
@@ -58,7 +60,7 @@ INPUT_TYPES = {
 }
 OPTIONAL_INPUTS = frozenset({"ids", "lengths", "features"})
 OUTPUT_TYPES = {
-    "description": "UINT8",
+    "record": "UINT8",
     "fingerprint": "UINT8",
     "values": "FP32",
     "indptr": "INT64",
@@ -71,8 +73,19 @@ class Task(enum.IntEnum):
     """What a request asks for."""
 
     DESCRIBE = 0
+    """What is loaded."""
     DENSE = 1
+    """Activations of chosen features."""
     SPARSE = 2
+    """All activations above zero."""
+    FEATURE = 3
+    """What the weights say of a feature, and every feature's decoder cosine with it."""
+    TOKENS = 4
+    """Every token's embedding cosine with each token of one row."""
+
+
+_TASKS_WITH_ROWS = frozenset({Task.DENSE, Task.SPARSE, Task.TOKENS})
+_TASKS_WITH_FEATURES = frozenset({Task.DENSE, Task.FEATURE})
 
 
 @dataclass(frozen=True)
@@ -116,10 +129,10 @@ def encode_request(request: Request) -> dict[str, NDArray[Any]]:
         "task": np.array([request.task], dtype=np.uint8),
         "sae_id": _bytes_tensor(request.sae_id.encode()),
     }
-    if request.task is not Task.DESCRIBE:
+    if request.task in _TASKS_WITH_ROWS:
         tensors["ids"] = np.concatenate(request.rows).astype(np.int64)
         tensors["lengths"] = np.array([len(row) for row in request.rows], dtype=np.int64)
-    if request.task is Task.DENSE:
+    if request.task in _TASKS_WITH_FEATURES:
         tensors["features"] = np.array(request.features, dtype=np.int64)
     return tensors
 
@@ -133,13 +146,13 @@ def decode_request(tensors: Tensors) -> Request:
     try:
         task = Task(int(tensors["task"][0]))
         sae_id = tensors["sae_id"].tobytes().decode()
-        if task is Task.DESCRIBE:
-            return Request(task, sae_id)
-        rows = _split(tensors["ids"], tensors["lengths"])
-        chosen = tensors["features"] if task is Task.DENSE else np.empty(0, np.int64)
+        rows: tuple[TokenRow, ...] = ()
+        if task in _TASKS_WITH_ROWS:
+            rows = _split(tensors["ids"], tensors["lengths"])
+        chosen = tensors["features"].tolist() if task in _TASKS_WITH_FEATURES else []
     except (KeyError, ValueError) as error:
         raise InvalidArgument(f"malformed request tensors: {error}") from error
-    return Request(task, sae_id, rows, tuple(chosen.tolist()))
+    return Request(task, sae_id, rows, tuple(chosen))
 
 
 def encode_dense(rows: Sequence[DenseRow]) -> dict[str, NDArray[Any]]:
@@ -189,13 +202,34 @@ def decode_sparse(tensors: Tensors, request: Request) -> list[SparseRow]:
 
 def encode_description(description: SaeDescription) -> dict[str, NDArray[Any]]:
     """Output tensors of a DESCRIBE answer."""
-    return {"description": _bytes_tensor(canonical_json(asdict(description)))}
+    return {"record": _bytes_tensor(canonical_json(asdict(description)))}
 
 
 def decode_description(tensors: Tensors) -> SaeDescription:
     """What a DESCRIBE answer says."""
-    fields = json.loads(_output(tensors, "description").tobytes())
+    fields = json.loads(_output(tensors, "record").tobytes())
     return SaeDescription(**{**fields, "fingerprints": Fingerprints(**fields["fingerprints"])})
+
+
+def encode_facts(facts: FeatureFacts, cosines: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Output tensors of a FEATURE answer."""
+    return {"record": _bytes_tensor(canonical_json(asdict(facts))), "values": cosines}
+
+
+def decode_facts(tensors: Tensors) -> tuple[FeatureFacts, NDArray[np.float32]]:
+    """Facts, and float32 [features] cosines, of a FEATURE answer."""
+    fields = json.loads(_output(tensors, "record").tobytes())
+    lists = ("nearest_features", "promoted_tokens", "suppressed_tokens")
+    scored = {name: tuple(Scored(**entry) for entry in fields[name]) for name in lists}
+    return FeatureFacts(**{**fields, **scored}), _output(tensors, "values")
+
+
+def decode_cosines(tensors: Tensors, token_count: int) -> list[NDArray[np.float32]]:
+    """Float32 [vocabulary] for each token of a TOKENS answer."""
+    values = _output(tensors, "values")
+    if len(values) % token_count:
+        raise _wrong_size("values", len(values), token_count)
+    return list(values.reshape(token_count, -1))
 
 
 def encode_fingerprint(description: SaeDescription) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,87 @@
+"""The executor without Triton: grouping, cancellation, and one answer per request.
+
+Load-bearing: whatever a batch holds, every request is answered exactly once. Triton waits for
+ever for one that is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.activation.loading import RegistryLoader
+from services.activation.registry import Registry
+from services.activation.triton import wire
+from services.activation.triton.executor import Answer, Executor, Pending
+from services.activation.triton.wire import Request, Task
+from services.common.errors import SaexplainError
+from tests.activation.triton.conftest import LIMITS
+
+
+def never() -> bool:
+    return False
+
+
+@pytest.fixture
+def executor(registry: Registry, tmp_path: Path) -> Executor:
+    loader = RegistryLoader(registry, tmp_path, "cpu", LIMITS)
+    return Executor(loader, batch_token_budget=64, max_features=4)
+
+
+def run(
+    executor: Executor, tensors: list[wire.Tensors], cancelled: Callable[[], bool] = never
+) -> list[list[Answer]]:
+    """The answers that each request of a batch got."""
+    answers: list[list[Answer]] = [[] for _ in tensors]
+    executor.execute(
+        [Pending(one, cancelled, got.append) for one, got in zip(tensors, answers, strict=True)]
+    )
+    return answers
+
+
+def dense(length: int, *features: int, sae_id: str = "tiny-relu") -> dict[str, np.ndarray]:
+    row = np.arange(1, length + 1)
+    return dict(wire.encode_request(Request(Task.DENSE, sae_id, (row,), features)))
+
+
+def test_every_request_of_a_mixed_batch_is_answered_once(executor: Executor) -> None:
+    """Good, bad, malformed, other tasks and other SAEs in one batch."""
+    missing = dense(5, 1)
+    del missing["lengths"]
+    batch = [
+        dense(5, 1),
+        dense(5, 96),
+        missing,
+        dense(5, 1, sae_id="nothing"),
+        {"task": np.array([77], np.uint8), "sae_id": np.array([1], np.uint8)},
+        wire.encode_request(Request(Task.SPARSE, "tiny-topk", (np.arange(1, 9),))),
+        wire.encode_request(Request(Task.DESCRIBE, "tiny-topk")),
+        dense(5, 2, 3),
+    ]
+    answers = run(executor, batch)
+    assert [len(got) for got in answers] == [1] * len(batch)
+    reasons = [got[0].reason if isinstance(got[0], SaexplainError) else "" for got in answers]
+    expected = ["FEATURE_OUT_OF_RANGE", "FIELD_INVALID", "SAE_NOT_FOUND", "FIELD_INVALID"]
+    assert reasons == ["", *expected, "", "", ""]
+
+
+def test_answers_do_not_depend_on_who_shares_the_batch(executor: Executor) -> None:
+    """Other features in the union, repeated and unordered ones, and more tokens than a group."""
+    asked = [dense(20, 9, 3, 9), dense(30, 50), dense(30, 60, 61), dense(40, 3), dense(7, 1, 2)]
+    together = run(executor, asked)
+    for tensors, (answer,) in zip(asked, together, strict=True):
+        ((alone,),) = run(executor, [tensors])
+        assert isinstance(answer, dict)
+        assert isinstance(alone, dict)
+        np.testing.assert_allclose(answer["values"], alone["values"], atol=1e-4)
+        assert alone["values"].any()
+
+
+def test_requests_that_nobody_waits_for_are_not_computed(executor: Executor) -> None:
+    """They still get their one answer."""
+    ((answer,),) = run(executor, [dense(20, 1)], cancelled=lambda: True)
+    assert isinstance(answer, SaexplainError)
+    assert answer.status == "CANCELLED"
