@@ -1,0 +1,1 @@
+"""Workflows, activities, store and the public API: what makes an explanation durable."""

@@ -1,0 +1,1 @@
+"""Activities: each loads artifacts, makes one call, stores what came back."""

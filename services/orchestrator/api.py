@@ -1,0 +1,270 @@
+"""The public `ExplanationService`: reads and writes rows, starts and cancels workflows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import grpc
+
+from saexplain.activation.v1 import activation_pb2
+from saexplain.explanation.v1 import dossier_pb2, explanation_pb2, explanation_pb2_grpc
+from services.common import names
+from services.common.artifacts import ArtifactRef, ArtifactStore
+from services.common.canonical import digest
+from services.common.errors import FailedPrecondition, InvalidArgument
+from services.common.grpc_client import rpc_errors
+from services.orchestrator.clients import Services
+from services.orchestrator.plan import Frozen, Planner, explanation_id
+from services.orchestrator.records import ExplainInput, MethodPlan
+from services.orchestrator.resources import to_explanation, to_index
+from services.orchestrator.starting import Starter, build_id, build_input, workflow_input
+from services.orchestrator.store import pages
+from services.orchestrator.store.explanations import ENDED, ExplanationStore, NewExplanation
+from services.orchestrator.store.indexes import IndexStore
+from services.orchestrator.store.journal import JournalStore
+from services.orchestrator.watch import Notifications
+
+CHUNK_BYTES = 2**20
+"""Largest part of a dossier in one message."""
+
+_PLAN_INDEX_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class ApiParts:
+    """Collaborators of the API."""
+
+    services: Services
+    planner: Planner
+    explanations: ExplanationStore
+    indexes: IndexStore
+    journal: JournalStore
+    artifacts: ArtifactStore
+    starter: Starter
+    notifications: Notifications
+    now: Callable[[], datetime]
+    watch_poll_seconds: float
+
+
+class ExplanationApi(explanation_pb2_grpc.ExplanationServiceServicer):
+    """The servicer. Errors are ours; the server's interceptor turns them into statuses."""
+
+    def __init__(self, parts: ApiParts) -> None:
+        self._parts = parts
+
+    async def CreateExplanation(  # noqa: N802 (gRPC's name)
+        self,
+        request: explanation_pb2.CreateExplanationRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> explanation_pb2.CreateExplanationResponse:
+        """See the proto."""
+        names.parse_project(request.parent, "parent")
+        request_id = names.check_request_id(request.request_id)
+        store = self._parts.explanations
+        row = await store.find_request(request.parent, request_id, digest(request))
+        if row is None:
+            new = await self._freeze(request)
+            row, _ = await store.create(new, self._parts.now())
+        if row["state"] == explanation_pb2.RUN_STATE_PENDING:
+            # Also for a found row: the one that made it may have died before the start.
+            await self._parts.starter.start_explanation(workflow_input(row))
+        return explanation_pb2.CreateExplanationResponse(explanation=to_explanation(row))
+
+    async def GetExplanation(  # noqa: N802
+        self, request: explanation_pb2.GetExplanationRequest, context: grpc.aio.ServicerContext
+    ) -> explanation_pb2.GetExplanationResponse:
+        """See the proto."""
+        row = await self._parts.explanations.get(request.name)
+        return explanation_pb2.GetExplanationResponse(explanation=to_explanation(row))
+
+    async def ListExplanations(  # noqa: N802
+        self, request: explanation_pb2.ListExplanationsRequest, context: grpc.aio.ServicerContext
+    ) -> explanation_pb2.ListExplanationsResponse:
+        """See the proto."""
+        names.parse_project(request.parent, "parent")
+        if request.sae:
+            names.parse_sae(request.sae, "sae")
+        size = pages.page_size(request.page_size)
+        question = ("explanations", request.parent, request.sae, str(request.state))
+        after = pages.decode_token(request.page_token, question)
+        rows = await self._parts.explanations.page(
+            request.parent, request.sae, request.state, after, size + 1
+        )
+        response = explanation_pb2.ListExplanationsResponse(
+            explanations=[to_explanation(row, with_plan=False) for row in rows[:size]]
+        )
+        if len(rows) > size:
+            last = pages.Cursor(rows[size - 1]["create_time"], rows[size - 1]["id"])
+            response.next_page_token = pages.encode_token(last, question)
+        return response
+
+    async def WatchExplanation(  # noqa: N802
+        self, request: explanation_pb2.WatchExplanationRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[explanation_pb2.WatchExplanationResponse]:
+        """See the proto."""
+        if request.after_sequence < 0:
+            raise InvalidArgument("must be >= 0", "after_sequence")
+        store = self._parts.explanations
+        await store.get(request.name)
+        sequence = request.after_sequence
+        async with self._parts.notifications.subscription(request.name) as news:
+            while True:
+                news.clear()
+                # Asked before the events: what ended before has all its events in them.
+                ended = (await store.get(request.name))["state"] in ENDED
+                events = await store.events(request.name, sequence)
+                for event in events:
+                    sequence = event.sequence
+                    yield explanation_pb2.WatchExplanationResponse(event=event)
+                if ended and not events:
+                    return
+                if not events:
+                    await _wait(news, self._parts.watch_poll_seconds)
+
+    async def CancelExplanation(  # noqa: N802
+        self, request: explanation_pb2.CancelExplanationRequest, context: grpc.aio.ServicerContext
+    ) -> explanation_pb2.CancelExplanationResponse:
+        """See the proto."""
+        store = self._parts.explanations
+        row = await store.get(request.name)
+        if row["state"] not in ENDED:
+            # Started first, so that there is something to cancel and a single place where
+            # a run ends: the workflow.
+            await self._parts.starter.start_explanation(workflow_input(row))
+            await self._parts.journal.cancel(request.name)
+            await self._parts.starter.cancel(request.name)
+            row = await store.get(request.name)
+        return explanation_pb2.CancelExplanationResponse(explanation=to_explanation(row))
+
+    async def GetDossier(  # noqa: N802
+        self, request: explanation_pb2.GetDossierRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[explanation_pb2.GetDossierResponse]:
+        """See the proto."""
+        row = await self._parts.explanations.get(request.name)
+        if row["dossier"] is None or row["run_record"] is None:
+            state = explanation_pb2.RunState.Name(row["state"]).removeprefix("RUN_STATE_")
+            raise FailedPrecondition(f"{request.name} is {state} and has no dossier")
+        load = self._parts.artifacts.get
+        bundle = explanation_pb2.DossierBundle(
+            dossier=dossier_pb2.Dossier.FromString(
+                await load(ArtifactRef.model_validate(row["dossier"]))
+            ),
+            run=dossier_pb2.RunRecord.FromString(
+                await load(ArtifactRef.model_validate(row["run_record"]))
+            ),
+        )
+        data = bundle.SerializeToString(deterministic=True)
+        for begin in range(0, len(data), CHUNK_BYTES):
+            yield explanation_pb2.GetDossierResponse(chunk=data[begin : begin + CHUNK_BYTES])
+
+    async def CreateIndex(  # noqa: N802
+        self, request: explanation_pb2.CreateIndexRequest, context: grpc.aio.ServicerContext
+    ) -> explanation_pb2.CreateIndexResponse:
+        """See the proto."""
+        names.parse_project(request.parent, "parent")
+        names.parse_sae(request.config.sae, "config.sae")
+        async with rpc_errors():
+            planned = await self._parts.services.indexer.PlanIndex(
+                activation_pb2.PlanIndexRequest(config=request.config),
+                timeout=_PLAN_INDEX_SECONDS,
+            )
+        row = await self._parts.indexes.create(
+            request.parent,
+            names.index_id(planned.key),
+            planned.key,
+            request.config,
+            planned.token_count,
+            self._parts.now(),
+            is_built=planned.built,
+        )
+        if row["state"] == explanation_pb2.RUN_STATE_PENDING:
+            await self._parts.starter.start_index(build_input(row), build_id(row))
+        return explanation_pb2.CreateIndexResponse(index=to_index(row))
+
+    async def GetIndex(  # noqa: N802
+        self, request: explanation_pb2.GetIndexRequest, context: grpc.aio.ServicerContext
+    ) -> explanation_pb2.GetIndexResponse:
+        """See the proto."""
+        row = await self._parts.indexes.get(request.name)
+        return explanation_pb2.GetIndexResponse(index=to_index(row))
+
+    async def ListIndexes(  # noqa: N802
+        self, request: explanation_pb2.ListIndexesRequest, context: grpc.aio.ServicerContext
+    ) -> explanation_pb2.ListIndexesResponse:
+        """See the proto."""
+        names.parse_project(request.parent, "parent")
+        size = pages.page_size(request.page_size)
+        question = ("indexes", request.parent)
+        after = pages.decode_token(request.page_token, question)
+        rows = await self._parts.indexes.page(request.parent, after, size + 1)
+        response = explanation_pb2.ListIndexesResponse(
+            indexes=[to_index(row) for row in rows[:size]]
+        )
+        if len(rows) > size:
+            last = pages.Cursor(rows[size - 1]["create_time"], rows[size - 1]["id"])
+            response.next_page_token = pages.encode_token(last, question)
+        return response
+
+    async def CancelIndex(  # noqa: N802
+        self, request: explanation_pb2.CancelIndexRequest, context: grpc.aio.ServicerContext
+    ) -> explanation_pb2.CancelIndexResponse:
+        """See the proto."""
+        row = await self._parts.indexes.get(request.name)
+        if row["state"] not in ENDED:
+            await self._parts.starter.start_index(build_input(row), build_id(row))
+            await self._parts.starter.cancel(build_id(row))
+            row = await self._parts.indexes.get(request.name)
+        return explanation_pb2.CancelIndexResponse(index=to_index(row))
+
+    async def _freeze(self, request: explanation_pb2.CreateExplanationRequest) -> NewExplanation:
+        """Freezes a plan and stores its artifacts and its budget, before there is a row."""
+        frozen = await self._parts.planner.freeze(request)
+        explanation = explanation_id(request.parent, request.request_id)
+        name = names.explanation_name(request.parent, explanation)
+        plan = frozen.plan.SerializeToString(deterministic=True)
+        # By digest: two creates that race may freeze different plans, and the row decides.
+        prefix = f"{names.parse_project(request.parent)}/{explanation}"
+        plan_ref = await self._parts.artifacts.put(f"{prefix}/plan.{digest(frozen.plan)}", plan)
+        catalog_ref = await self._parts.artifacts.put(
+            f"{prefix}/methods.{digest(frozen.catalog)}",
+            frozen.catalog.SerializeToString(deterministic=True),
+        )
+        await self._parts.journal.set_budget(name, frozen.plan.budget)
+        return NewExplanation(
+            project=request.parent,
+            id=explanation,
+            request_id=request.request_id,
+            request_hash=digest(request),
+            feature=frozen.plan.feature,
+            sae=frozen.plan.sae.name,
+            plan=plan,
+            workflow_input=_workflow_input(name, plan_ref, catalog_ref, frozen),
+        )
+
+
+def _workflow_input(
+    name: str, plan: ArtifactRef, catalog: ArtifactRef, frozen: Frozen
+) -> ExplainInput:
+    return ExplainInput(
+        explanation=name,
+        plan=plan,
+        methods_catalog=catalog,
+        methods=tuple(
+            MethodPlan(name=options.method, asks_llm=options.judge == "llm")
+            for options in frozen.plan.methods
+        ),
+        explainer_asks_llm=frozen.explainer_asks_llm,
+        max_round_count=frozen.plan.budget.max_round_count,
+        baseline_explainer_version=frozen.baseline_explainer_version,
+    )
+
+
+async def _wait(news: asyncio.Event, seconds: float) -> None:
+    """Until there is news or it is time to look anyway."""
+    try:
+        await asyncio.wait_for(news.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,1 @@
+"""Alembic revisions of the shared schema, the LLM journal's tables included."""

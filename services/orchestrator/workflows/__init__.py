@@ -1,0 +1,1 @@
+"""Workflow code: no I/O, no clock, no protobuf, no gRPC, no torch."""
