@@ -10,7 +10,8 @@ five tokens to either side; what stands before is context.
 - `pearson_matched`: one r over the same tokens and those of as many silent HELDOUT
   windows, each cut to the place and length of the exemplar that it is matched with.
 
-Fewer than five predicted exemplars leave all three undefined; an exemplar without a
+Too few exemplars to draw ten (`bands.enough`), or fewer than five with a prediction, leave
+all three undefined, where the published code reports 0; an exemplar without a
 prediction, or with one of another length, counts in none. The simulator's published
 expected value over digit log-probabilities is `statistics.expected`; our judges answer a
 number per token. Intervals: bootstrap over documents.
@@ -49,7 +50,7 @@ from services.scorer.methods.items import predict_item
 from services.scorer.methods.sample import UNPREDICTED
 from services.scorer.predictions import Predictions
 from services.scorer.results import Counts, Measured, nothing_scored, result
-from services.scorer.statistics.bands import draw_ranks
+from services.scorer.statistics.bands import draw_ranks, enough
 from services.scorer.statistics.correlation import (
     pearson,
     pearson_of_sums,
@@ -139,7 +140,9 @@ class Predictive:
 def _drawn(evidence: Evidence, seed: int) -> tuple[list[Window], list[Window]]:
     """The cut exemplars and the cut silent windows matched with them, in the same order."""
     ranked = evidence.windows(SPLIT_HELDOUT, WINDOW_STRATEGY_TOP)
-    order = np.argsort(-max_activations(ranked), kind="stable") if ranked else np.zeros(0, int)
+    if not enough(len(ranked)):
+        return [], []
+    order = np.argsort(-max_activations(ranked), kind="stable")
     exemplars = [ranked[order[rank]] for rank in draw_ranks(len(ranked), seed)]
     peaks = [int(np.argmax(w.activations)) for w in exemplars]
     silent = evidence.windows(SPLIT_HELDOUT, WINDOW_STRATEGY_NON_ACTIVATING)
@@ -206,7 +209,11 @@ def _estimates(
     answered = [e for e in exemplars if e.predicted is not None]
     quiet = [e for e in silent if e.predicted is not None]
     if len(answered) < MIN_EXAMPLES:
-        few = undefined(f"fewer than {MIN_EXAMPLES} held-out exemplars have a prediction")
+        few = undefined(
+            f"fewer than {MIN_EXAMPLES} held-out exemplars have a prediction"
+            if exemplars
+            else "too few held-out exemplars to draw ten from the bands"
+        )
         return dict.fromkeys(Predictive.declaration.metrics, few)
     matched = (
         _pooled([*answered, *quiet], seed)

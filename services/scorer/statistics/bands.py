@@ -31,6 +31,13 @@ def rank_bands(exemplar_count: int) -> dict[str, tuple[int, int]]:
     return {"high": (EXCLUDED, high_end), "medium": (high_end, medium_end), "low": (medium_end, n)}
 
 
+def enough(exemplar_count: int) -> bool:
+    """Whether every band has as many ranks as are drawn from it: 21, 26, 27 or from 35
+    exemplars on. With fewer the published evaluation is skipped."""
+    bands = rank_bands(exemplar_count)
+    return bool(bands) and all(end - begin >= DRAWN[b] for b, (begin, end) in bands.items())
+
+
 def draw_ranks(exemplar_count: int, seed: int) -> list[int]:
     """4, 3 and 3 ranks from the bands, rising; all of a band that has fewer."""
     rng = np.random.default_rng(seed % 2**64)
