@@ -10,6 +10,7 @@ from functools import cache
 from saexplain.common.v1.pattern_pb2 import (
     TOKEN_CLASS_ANY,
     TOKEN_CLASS_CONTEXT_START,
+    TOKEN_CLASS_DIGITS,
     TOKEN_CLASS_LINE_START,
     TOKEN_CLASS_WORD_CONTINUATION,
     Pattern,
@@ -25,6 +26,8 @@ Tokens = Sequence[bytes]
 _MAX_CANDIDATES = 20
 _ANYTHING = (TOKEN_CLASS_ANY, TOKEN_CLASS_LINE_START, TOKEN_CLASS_CONTEXT_START)
 """Classes that hold of a place, whatever token stands there."""
+
+_NUMBER_WORDS = (b" seven", b" twenty", b" three", b" hundred", b" first", b" dozen")
 
 _SIMILAR = 0.55
 """Ratio of `difflib` from which two words count as near."""
@@ -56,8 +59,8 @@ class Vocabulary:
         return self._spelling.get(token, [token])
 
     def matching(self, matcher: TokenMatcher) -> Tokens:
-        """Tokens that a matcher takes, the most frequent first, at most 20; a literal always
-        has itself. Empty for classes that any token can belong to by its place."""
+        """Tokens that a matcher takes, the most frequent first, at most 20; a literal that does
+        not occur is its own. Empty for classes that any token can belong to by its place."""
         return self._matching(matcher.SerializeToString(deterministic=True))
 
     def near(self, matcher: TokenMatcher) -> Tokens:
@@ -72,9 +75,8 @@ class Vocabulary:
         if matcher.token_class == TOKEN_CLASS_WORD_CONTINUATION:
             pieces = [t for t in self._tokens if len(self.spelled(t)) > 1]
             return pieces[:_MAX_CANDIDATES]
-        found = self._taken(matcher)[:_MAX_CANDIDATES]
-        own = _natural(matcher)
-        return own + [t for t in found if t not in own]
+        # A spelling that occurs is one token; the bare literal need not be.
+        return self._taken(matcher)[:_MAX_CANDIDATES] or _natural(matcher)
 
     def _taken(self, matcher: TokenMatcher) -> list[bytes]:
         if not self._tokens:
@@ -87,6 +89,11 @@ class Vocabulary:
 
     def _find_near(self, serialized: bytes) -> Tokens:
         matcher = TokenMatcher.FromString(serialized)
+        if matcher.token_class in _ANYTHING:
+            return []
+        words = [t for t in self._tokens if t[:1] == b" " and t[1:].isalpha()]
+        if matcher.token_class == TOKEN_CLASS_WORD_CONTINUATION:
+            return words[:_MAX_CANDIDATES]
         taken = set(self._taken(matcher)) | set(_natural(matcher))
         models = self._find_matching(serialized)[:3]
         found: dict[bytes, None] = {}
@@ -95,8 +102,12 @@ class Vocabulary:
         for token in models:
             found |= dict.fromkeys(self._similar(token))
         for token in models[:1]:
-            found |= dict.fromkeys([t for t in self._tokens if _kind(t) == _kind(token)])
-        return [t for t in found if t not in taken][:_MAX_CANDIDATES]
+            found |= dict.fromkeys(t for t in self._tokens if _kind(t) == _kind(token))
+        near = [t for t in found if t not in taken]
+        if matcher.token_class == TOKEN_CLASS_DIGITS:
+            near = [*_NUMBER_WORDS, *near]
+        # A class may hold its whole kind; a common word in its place is the nearest miss.
+        return (near or [t for t in words if t not in taken])[:_MAX_CANDIDATES]
 
     def _similar(self, token: bytes) -> list[bytes]:
         word = token.strip().lower()
@@ -122,11 +133,11 @@ def _natural(matcher: TokenMatcher) -> list[bytes]:
 
 def _respelled(token: bytes) -> list[bytes]:
     """The token in other cases and with the other spacing."""
+    if token[:1] != b" " and token[:1].isalpha():
+        # Behind a word another case would melt into it; behind a space it is a token.
+        return [b" " + token]
     space, word = (b" ", token[1:]) if token[:1] == b" " else (b"", token)
-    cases = [word.lower(), word.capitalize(), word.upper()]
-    same_space = [space + c for c in cases if c != word]
-    # Without its space a word would melt into the word before it; with one it is a token.
-    return [*same_space, *([] if space or not word[:1].isalpha() else [b" " + word])]
+    return [space + c for c in (word.lower(), word.capitalize(), word.upper()) if c != word]
 
 
 def _kind(token: bytes) -> str:
