@@ -155,6 +155,45 @@ def synthesize(request: ChatRequest) -> dict[str, Any]:
     }
 
 
+def _explanation(prompt: str) -> str:
+    return prompt.split("<explanation>", 1)[1].split("</explanation>", 1)[0]
+
+
+def predict(request: ChatRequest) -> dict[str, Any]:
+    """Full strength at every token that is the explanation's word, nothing elsewhere."""
+    prompt = request.last_text
+    word = quoted(_explanation(prompt))
+    items = []
+    for number, body in re.findall(r"^Passage (\d+)\n((?:.+\n?)+)", prompt, re.MULTILINE):
+        tokens = re.findall(r"(\d+):(\S*)", body.split("tokens: ", 1)[1])
+        hits = [int(index) for index, token in tokens if token.strip("␣") == word]
+        items.append({"item": int(number), "tokens": [{"index": i, "strength": 10} for i in hits]})
+    return {"items": items}
+
+
+def verify(request: ChatRequest) -> dict[str, Any]:
+    """A text is covered if it holds the explanation's word."""
+    prompt = request.last_text
+    word = quoted(_explanation(prompt))
+    texts = re.findall(r"^Text (\d+)\n(.*)$", prompt, re.MULTILINE)
+    return {"items": [{"item": int(n), "covered": word in text} for n, text in texts]}
+
+
+def write(request: ChatRequest) -> dict[str, Any]:
+    """Sentences with the explanation's word, and the same without it."""
+    prompt = request.last_text
+    word = quoted(_explanation(prompt))
+
+    def asked(kind: str) -> int:
+        found = re.search(rf"Write exactly (\d+) {kind}", prompt)
+        return int(found[1]) if found else 0
+
+    return {
+        "positives": [_sentence(9000 + n, word) for n in range(asked("positives"))],
+        "boundaries": [_sentence(9500 + n, "something") for n in range(asked("boundaries"))],
+    }
+
+
 def fill(request: ChatRequest) -> dict[str, Any]:
     """The plainest reply that keeps to the schema asked for."""
     return dict(_plainest(request.schema, request.schema))
@@ -188,5 +227,8 @@ REPLIES: dict[str, Responder] = {
     "design_probes": design,
     "revise_hypotheses": revise,
     "synthesize": synthesize,
+    "predict_activations": predict,
+    "verify_texts": verify,
+    "write_texts": write,
     "*": fill,
 }

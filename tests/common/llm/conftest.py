@@ -11,12 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from saexplain.common.v1.usage_pb2 import JournalScope, LlmOptions
 from services.common.database import create_engine
 from services.common.llm.calls import ChatMessage
-from services.common.llm.client import ChatClient
-from services.common.llm.journal import CallJournal
 from services.common.llm.prices import Price, PriceList
 from services.common.llm.replies import ReplyModel
 from services.common.llm.session import LanguageModel, Question
 from services.common.llm.tables import llm_calls
+from tests.fakes import language_model
 from tests.fakes.openai_server import FakeOpenAi
 
 OWNER = "projects/default/explanations/e1"
@@ -59,9 +58,15 @@ async def connect(engine: AsyncEngine) -> AsyncIterator[Callable[..., LanguageMo
     def make(
         fake: FakeOpenAi, *, lease_seconds: float = 60.0, timeout_seconds: float = 30.0
     ) -> LanguageModel:
-        client = ChatClient("test", fake.base_url, request_timeout_seconds=timeout_seconds)
-        journal = CallJournal(engine, lease_seconds=lease_seconds)
-        models.append(LanguageModel(client, journal, PRICES))
+        models.append(
+            language_model.connect(
+                engine,
+                fake.base_url,
+                lease_seconds=lease_seconds,
+                timeout_seconds=timeout_seconds,
+                prices=PRICES,
+            )
+        )
         return models[-1]
 
     yield make
