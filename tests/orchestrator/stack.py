@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from services.common.grpc_client import open_channel
 from services.common.grpc_server import HealthReporter
 from services.common.testing import serving
 from services.orchestrator.api import ApiParts, ExplanationApi
-from services.orchestrator.clients import Services, open_services
+from services.orchestrator.clients import open_services
 from services.orchestrator.serving import api_parts, now, open_database
 from services.orchestrator.settings import ApiSettings, WorkerSettings
 from services.orchestrator.starting import Reconciler
@@ -33,6 +34,7 @@ from tests.fakes.scorer_service import FakeScorer
 from tests.fakes.script import Script
 
 PROJECT = "projects/default"
+_numbers = itertools.count()
 
 
 @dataclass
@@ -105,12 +107,13 @@ class Stack:
 
 
 def request(
-    request_id: str = "r1", *, feature: int = 0, explainer: str = "lexical", **fields: object
+    request_id: str = "", *, feature: int = 0, explainer: str = "lexical", **fields: object
 ) -> explanation_pb2.CreateExplanationRequest:
-    """A valid request; `fields` override."""
+    """A valid request; `fields` override. Without a request id it gets one of its own: the
+    tests of a session share one Temporal server."""
     made = explanation_pb2.CreateExplanationRequest(
         parent=PROJECT,
-        request_id=request_id,
+        request_id=request_id or f"r{next(_numbers)}",
         feature=f"{world.SAE}/features/{feature}",
         explainer=agent_pb2.ExplainerOptions(explainer=explainer),
         seed=5,
@@ -172,6 +175,3 @@ async def open_stack(
             artifacts=folder / "artifacts",
             worker_settings=WorkerSettings(**common, listen="127.0.0.1:0"),
         )
-
-
-__all__ = ["PROJECT", "Services", "Stack", "open_stack", "request"]
