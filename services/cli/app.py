@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from services.cli.commands import demo, explain, index, inspect, up
+from services.cli.commands import explain, index, inspect, up
+from services.cli.commands.demo import demo
 
 _EPILOG = (
     "Exit codes: 0 ok, 1 a run failed, 2 bad usage, 3 unavailable, 4 not found, 130 interrupted."
@@ -31,5 +32,5 @@ def build_app() -> typer.Typer:
     app.command()(inspect.cancel)
     app.command()(inspect.report)
     app.add_typer(index.app, name="index")
-    app.command()(demo.demo)
+    app.command()(demo)
     return app

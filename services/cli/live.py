@@ -13,6 +13,7 @@ from rich.text import Text
 from saexplain.common.v1.usage_pb2 import LlmUsage
 from saexplain.explanation.v1 import explanation_pb2 as pb
 from services.cli.follow import FollowedRun
+from services.cli.visible import plain
 
 _GLYPHS = {
     "SUPPORTED": ("●", "green"),
@@ -29,7 +30,7 @@ def watched(
 ) -> Iterator[Callable[[FollowedRun], None]]:
     """Shows the runs for the length of the body; yields what to call after a change."""
     if not console.is_terminal:
-        yield lambda run: console.print(Text(_line(run)), soft_wrap=True)
+        yield lambda run: console.print(plain(_line(run)), soft_wrap=True)
         return
     with Live(_table(runs), console=console, refresh_per_second=8) as live:
         yield lambda run: live.update(_table(runs))
@@ -55,7 +56,7 @@ def _table(runs: Sequence[FollowedRun]) -> Table:
         tokens, cost = usage_text(run.usage)
         table.add_row(
             run.feature.rpartition("/")[2],
-            Text(*_state(run)),
+            plain(*_state(run)),
             str(run.round or ""),
             str(run.probe_count or ""),
             tokens,
@@ -81,14 +82,16 @@ def _hypotheses(run: FollowedRun, *, in_full: bool) -> Text:
         glyph, style = _GLYPHS.get(hypothesis.status, ("?", ""))
         text.append(glyph, style=style)
         if in_full:
-            text.append(
-                f" {hypothesis.statement}"
-                f" ({hypothesis.positive_passed_count}/{hypothesis.positive_count} active,"
-                f" {hypothesis.negative_passed_count}/{hypothesis.negative_count} silent)\n"
+            text.append_text(
+                plain(
+                    f" {hypothesis.statement}"
+                    f" ({hypothesis.positive_passed_count}/{hypothesis.positive_count} active,"
+                    f" {hypothesis.negative_passed_count}/{hypothesis.negative_count} silent)\n"
+                )
             )
     if not in_full and run.hypotheses:
         leading = next((h for h in run.hypotheses if h.status == "SUPPORTED"), run.hypotheses[0])
-        text.append(f" {leading.statement}")
+        text.append_text(plain(f" {leading.statement}"))
         text.truncate(72, overflow="ellipsis")
     return text
 

@@ -9,9 +9,9 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console
-from rich.text import Text
 
 from services.cli.failures import AnyError, as_json, as_lines
+from services.cli.visible import plain
 
 
 class Output:
@@ -37,16 +37,16 @@ class Output:
 
     def note(self, message: str) -> None:
         """A line on stderr. Never read as markup: it may hold text from elsewhere."""
-        self.err.print(Text(message))
+        self.err.print(plain(message))
 
     def failure(self, error: AnyError) -> None:
         """Tells an error: on stderr, and as the JSON document where that is wanted."""
         if self.json_wanted:
             self.result(as_json(error))
         first, *rest = as_lines(error)
-        self.err.print(Text(f"error: {first}", style="bold red"))
+        self.err.print(plain(f"error: {first}", style="bold red"))
         for line in rest:
-            self.err.print(Text(line))
+            self.err.print(plain(line))
 
 
 def as_dict(message: Message) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from services.cli.follow import FollowedRun
 from services.cli.live import usage_text
 from services.cli.report.formats import MISSING, enum_name, moment, number, optional
 from services.cli.report.score_strip import baseline_cells
+from services.cli.visible import plain
 
 _PRIMARY = (("corpus", "f1", "F1"), ("corpus", "pearson", "Pearson"))
 
@@ -42,7 +43,7 @@ def explanation_table(explanations: Iterable[pb.ExplanationResource]) -> Table:
             explanation.name,
             explanation.feature,
             enum_name(explanation, "state"),
-            Text(explanation.explanation.label or MISSING),
+            plain(explanation.explanation.label or MISSING),
             score_cell(score),
             moment(explanation.create_time),
         )
@@ -94,7 +95,7 @@ def facts_table(explanation: pb.ExplanationResource) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for title, value in rows:
-        table.add_row(title, Text(value))
+        table.add_row(title, plain(value))
     return table
 
 
@@ -118,7 +119,7 @@ def index_table(indexes: Iterable[pb.IndexResource]) -> Table:
             index.name,
             index.config.sae,
             enum_name(index, "state"),
-            Text(index.config.corpus),
+            plain(index.config.corpus),
             tokens,
             *(c if isinstance(c, str) else f"{c:,}" for c in counts),
         )
@@ -140,26 +141,26 @@ def score_cell(score: Score | None) -> str:
 
 
 def _result_cells(run: FollowedRun) -> list[Text]:
-    feature = Text(run.feature.rpartition("/")[2])
+    feature = plain(run.feature.rpartition("/")[2])
     if run.error is not None:
         reason = run.error.reason or run.error.status
-        return [feature, Text(reason, style="red"), Text(run.error.message)]
+        return [feature, plain(reason, style="red"), plain(run.error.message)]
     if run.result is None:
-        return [feature, Text("unfinished", style="yellow"), Text("")]
+        return [feature, plain("unfinished", style="yellow"), plain("")]
     if not run.succeeded:
         failure = run.result.failure
         state = failure.reason or enum_name(run.result, "state")
-        return [feature, Text(state, style="red"), Text(failure.message)]
+        return [feature, plain(state, style="red"), plain(failure.message)]
     found = run.result.explanation
     cells = [
         feature,
-        Text(_in_words(found, "status", partial=run.result.partial)),
-        Text(found.label),
+        plain(_in_words(found, "status", partial=run.result.partial)),
+        plain(found.label),
     ]
     for method, metric, _ in _PRIMARY:
         score = find_score(run.result.scores, method, metric)
         gap = optional(score, "gap_closed") if score is not None else None
-        cells += [Text(score_cell(score)), Text(number(gap))]
+        cells += [plain(score_cell(score)), plain(number(gap))]
     return cells
 
 

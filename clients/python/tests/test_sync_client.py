@@ -16,7 +16,7 @@ from saexplain_client import AsyncSaexplainClient, SaexplainClient, SaexplainCli
 def address(fake_service) -> Iterator[str]:
     """A server on a thread of its own, as a blocking caller would meet it."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     serving = fake_service(events_per_stream=2).serving()
     yield asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result()

@@ -1,1 +1,1 @@
-"""One module per group of commands; each function is a command with its options."""
+"""One module per group of commands; each public function is a command with its options."""

@@ -1,21 +1,16 @@
 """Tokens as a heat map: what to show of each, and how warm it is.
 
 Corpus text is data: whatever it holds is shown and nothing of it takes effect. Markup is
-escaped by the template; control characters, text-direction overrides and bytes that are no
-UTF-8 are replaced here by what they are called.
+escaped by the template, everything else by `services.cli.visible`.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saexplain.common.v1.text_pb2 import TokenSpan
-
-_SHOWN = {"\n": "↵\n", "\r": "␍", "\t": "⇥\t"}
-# Control, format (text direction), private, surrogate, unassigned, line, paragraph.
-_UNSAFE = frozenset({"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"})
+from services.cli.visible import visible_bytes
 
 
 @dataclass(frozen=True)
@@ -33,16 +28,6 @@ class HeatToken:
     share: float
     note: str
     strong: bool
-
-
-def visible_text(text: str) -> str:
-    """The text with line breaks, tabs and unsafe characters made visible."""
-    return "".join(_visible(character) for character in text)
-
-
-def visible_bytes(token: bytes) -> str:
-    """A token's bytes as text; bytes that are no UTF-8 by themselves as `\\xNN`."""
-    return visible_text(token.decode("utf-8", "backslashreplace"))
 
 
 def heat_tokens(
@@ -74,11 +59,3 @@ def _heat_token(token: bytes, value: float, unit: float, active_share: float) ->
     share = value / unit
     note = f"{value:.2f} · {share:.0%} of reference" if value > 0 else ""
     return HeatToken(visible_bytes(token), min(max(share, 0.0), 1.0), note, share >= active_share)
-
-
-def _visible(character: str) -> str:
-    if character in _SHOWN:
-        return _SHOWN[character]
-    if unicodedata.category(character) in _UNSAFE:
-        return f"⟨U+{ord(character):04X}⟩"
-    return character

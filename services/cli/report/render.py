@@ -17,6 +17,7 @@ from saexplain.common.v1.score_pb2 import Score
 from saexplain.explanation.v1.dossier_pb2 import Dossier
 from saexplain.explanation.v1.explanation_pb2 import DossierBundle
 from services.cli.report import formats, heat, histogram, score_strip
+from services.cli.visible import visible_bytes, visible_text
 from services.common.pattern import describe
 
 PRIMARY_METRICS = (("corpus", "f1"), ("corpus", "pearson"))
@@ -99,8 +100,8 @@ def _environment() -> jinja2.Environment:
         moment=formats.moment,
         enum=formats.enum_name,
         optional=formats.optional,
-        visible=heat.visible_text,
-        visible_bytes=heat.visible_bytes,
+        visible=visible_text,
+        visible_bytes=visible_bytes,
     )
     environment.globals.update(
         duration=formats.duration,

@@ -7,6 +7,7 @@ import pytest
 from saexplain.common.v1.feature_pb2 import FeatureFacts, HistogramBin
 from saexplain.common.v1.score_pb2 import Baseline, Interval, Score
 from saexplain.common.v1.text_pb2 import TokenSpan
+from services.cli import visible
 from services.cli.report import formats, heat, histogram, score_strip
 
 
@@ -28,9 +29,9 @@ def test_as_many_values_as_tokens_are_needed() -> None:
 
 def test_parts_of_characters_and_whitespace_are_visible() -> None:
     """A token may hold half of a character."""
-    assert heat.visible_bytes("€".encode()[:2]) == "\\xe2\\x82"
-    assert heat.visible_bytes(b"\t\n") == "⇥\t↵\n"
-    assert heat.visible_text("a\u200bb") == "a⟨U+200B⟩b"
+    assert visible.visible_bytes("€".encode()[:2]) == "\\xe2\\x82"
+    assert visible.visible_bytes(b"\t\n") == "⇥\t↵\n"
+    assert visible.visible_text("a\u200bb") == "a⟨U+200B⟩b"
 
 
 def test_thresholds_stand_at_their_shares_of_the_reference_maximum() -> None:
