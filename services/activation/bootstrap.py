@@ -7,23 +7,26 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
 
 from saexplain.activation.v1 import activation_pb2, activation_pb2_grpc
 from services.activation.catalog import Catalog
-from services.activation.encoder.inprocess import SaeLoader
 from services.activation.encoder.tokenizer import load_tokenizer
 from services.activation.engine import Engine
-from services.activation.indexer import IndexerServicer
+from services.activation.facts_source import FactsSource
 from services.activation.indexes import IndexLibrary
-from services.activation.indexing import IndexBuilder
 from services.activation.registry import Registry, load_registry
 from services.activation.server import ActivationServicer
 from services.activation.settings import ActivationSettings
 from services.common.errors import SaexplainError
 from services.common.grpc_server import HealthReporter, run_server
+
+if TYPE_CHECKING:  # torch, which a front that asks Triton does without
+    from services.activation.encoder.inprocess import SaeLoader
+    from services.activation.indexer import IndexerServicer
 
 _log = structlog.get_logger(__name__)
 
@@ -52,15 +55,8 @@ async def run(settings: ActivationSettings, role: str) -> None:
 @contextlib.asynccontextmanager
 async def front(settings: ActivationSettings, registry: Registry) -> AsyncIterator[Parts]:
     """The front's parts, closed at the end."""
-    from services.activation.local import LocalEngine, WeightFacts
-
-    loader = _loader(settings, registry)
-    facts = WeightFacts(loader)
-    engine: Engine = (
-        LocalEngine(loader, settings.encoder_limits)
-        if settings.backend == "in_process"
-        else _triton(settings, registry)
-    )
+    choose = _triton if settings.backend == "triton" else _in_process
+    engine, facts = choose(settings, registry)
     library = IndexLibrary(settings.index_dir)
     catalog = Catalog(registry, engine, library, settings.cache_dir, settings.max_text_tokens)
     try:
@@ -72,6 +68,9 @@ async def front(settings: ActivationSettings, registry: Registry) -> AsyncIterat
 
 def indexer(settings: ActivationSettings, registry: Registry) -> IndexerServicer:
     """The indexer's servicer."""
+    from services.activation.indexer import IndexerServicer
+    from services.activation.indexing import IndexBuilder
+
     builder = IndexBuilder(
         _loader(settings, registry),
         lambda sae_id: load_tokenizer(
@@ -137,11 +136,20 @@ def _loader(settings: ActivationSettings, registry: Registry) -> SaeLoader:
     return RegistryLoader(registry, settings.cache_dir, settings.device, settings.encoder_limits)
 
 
-def _triton(settings: ActivationSettings, registry: Registry) -> Engine:
+def _in_process(settings: ActivationSettings, registry: Registry) -> tuple[Engine, FactsSource]:
+    from services.activation.local import LocalEngine, WeightFacts
+
+    loader = _loader(settings, registry)
+    return LocalEngine(loader, settings.encoder_limits), WeightFacts(loader)
+
+
+def _triton(settings: ActivationSettings, registry: Registry) -> tuple[Engine, FactsSource]:
     from services.activation.triton.backend import TritonBackend
+    from services.activation.triton.facts import TritonFacts
     from services.activation.triton.repository import triton_model_name
 
     def model_of(sae_id: str) -> str:
         return triton_model_name(registry.sae(sae_id).model, settings.device)
 
-    return TritonBackend(settings.triton_address, model_of, settings.encoder_limits)
+    backend = TritonBackend(settings.triton_address, model_of, settings.encoder_limits)
+    return backend, TritonFacts(backend)

@@ -24,3 +24,7 @@ class FactsSource(Protocol):
     async def tokens(self, sae_id: str, token_ids: Sequence[int]) -> list[NDArray[np.float32]]:
         """Per token the embedding cosine of every token of the vocabulary with it."""
         ...
+
+    async def close(self) -> None:
+        """End what runs."""
+        ...

@@ -167,7 +167,12 @@ def _read_weights(request: wire.Request, loaded: LoadedSae) -> dict[str, NDArray
     if request.task is wire.Task.FEATURE:
         (feature,) = request.features[:1] or (-1,)
         facts = feature_facts(
-            model, sae, feature, neighbor_count=_NEIGHBOR_COUNT, token_count=_TOKEN_COUNT
+            model,
+            sae,
+            feature,
+            vocabulary_size=request.vocabulary_size,
+            neighbor_count=_NEIGHBOR_COUNT,
+            token_count=_TOKEN_COUNT,
         )
         return wire.encode_facts(facts, decoder_cosines(sae, feature))
     if request.task is wire.Task.TOKENS:

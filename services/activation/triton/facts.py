@@ -23,13 +23,17 @@ class TritonFacts:
     def __init__(self, backend: TritonBackend) -> None:
         self._backend = backend
 
-    async def feature(self, sae_id: str, feature: int) -> tuple[FeatureFacts, NDArray[np.float32]]:
+    async def feature(
+        self, sae_id: str, feature: int, vocabulary_size: int
+    ) -> tuple[FeatureFacts, NDArray[np.float32]]:
         """Facts of one feature, and the decoder cosine of every feature with it.
 
         Raises:
             InvalidArgument: FEATURE_OUT_OF_RANGE; and what the backend raises.
         """
-        answer = await self._backend.ask(Request(Task.FEATURE, sae_id, features=(feature,)))
+        answer = await self._backend.ask(
+            Request(Task.FEATURE, sae_id, features=(feature,), vocabulary_size=vocabulary_size)
+        )
         return wire.decode_facts(answer)
 
     async def tokens(self, sae_id: str, token_ids: Sequence[int]) -> list[NDArray[np.float32]]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import enum
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +27,8 @@ _END_SECONDS = 12.0
 """For requests that run, after SIGTERM: a little more than the server itself allows."""
 _REPLACE_SECONDS = 2.0
 """The same where a model died: the server would wait for what never answers."""
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 _SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -47,7 +51,9 @@ async def supervise(
         0 after ``stop``, else the exit code with which the server ended by itself.
     """
     while True:
-        process = await asyncio.create_subprocess_exec(*command, env=dict(environment))
+        process = await asyncio.create_subprocess_exec(
+            *command, env=dict(environment), preexec_fn=end_with_parent
+        )
         outcome = _Outcome.STOPPED
         try:
             outcome = await _watch(process, stop)
@@ -60,6 +66,11 @@ async def supervise(
         if outcome is _Outcome.ENDED:
             return int(process.returncode or 0)
         _log.warning("triton_model_died", action="server is started again")
+
+
+def end_with_parent() -> None:
+    """For a process between fork and exec: SIGTERM as soon as its parent is gone, killed or not."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 async def _watch(process: asyncio.subprocess.Process, stop: asyncio.Event) -> _Outcome:

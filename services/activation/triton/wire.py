@@ -12,6 +12,7 @@ sae_id     UINT8  any             UTF-8
 ids        INT64  tokens          token ids of all rows, one after the other
 lengths    INT64  rows            tokens of each row; with ids for DENSE, SPARSE, TOKENS
 features   INT64  features        chosen features for DENSE, the feature for FEATURE
+vocabulary INT64  1               tokens that FEATURE may list: those with ids below it
 ========== ====== =============== ==========================================================
 
 =========== ====== ================ =========================================================
@@ -57,8 +58,9 @@ INPUT_TYPES = {
     "ids": "INT64",
     "lengths": "INT64",
     "features": "INT64",
+    "vocabulary": "INT64",
 }
-OPTIONAL_INPUTS = frozenset({"ids", "lengths", "features"})
+OPTIONAL_INPUTS = frozenset({"ids", "lengths", "features", "vocabulary"})
 OUTPUT_TYPES = {
     "record": "UINT8",
     "fingerprint": "UINT8",
@@ -116,6 +118,7 @@ class Request:
     sae_id: str
     rows: tuple[TokenRow, ...] = ()
     features: tuple[int, ...] = ()
+    vocabulary_size: int = 0
 
     @property
     def token_count(self) -> int:
@@ -134,6 +137,8 @@ def encode_request(request: Request) -> dict[str, NDArray[Any]]:
         tensors["lengths"] = np.array([len(row) for row in request.rows], dtype=np.int64)
     if request.task in _TASKS_WITH_FEATURES:
         tensors["features"] = np.array(request.features, dtype=np.int64)
+    if request.task is Task.FEATURE:
+        tensors["vocabulary"] = np.array([request.vocabulary_size], dtype=np.int64)
     return tensors
 
 
@@ -150,9 +155,10 @@ def decode_request(tensors: Tensors) -> Request:
         if task in _TASKS_WITH_ROWS:
             rows = _split(tensors["ids"], tensors["lengths"])
         chosen = tensors["features"].tolist() if task in _TASKS_WITH_FEATURES else []
-    except (KeyError, ValueError) as error:
+        vocabulary_size = int(tensors["vocabulary"][0]) if task is Task.FEATURE else 0
+    except (KeyError, ValueError, IndexError) as error:
         raise InvalidArgument(f"malformed request tensors: {error}") from error
-    return Request(task, sae_id, rows, tuple(chosen))
+    return Request(task, sae_id, rows, tuple(chosen), vocabulary_size)
 
 
 def encode_dense(rows: Sequence[DenseRow]) -> dict[str, NDArray[Any]]:

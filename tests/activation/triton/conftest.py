@@ -25,10 +25,11 @@ from services.activation.loading import RegistryLoader
 from services.activation.registry import Registry, load_registry
 from services.activation.triton.backend import TritonBackend
 from services.activation.triton.repository import triton_model_name
+from services.activation.triton.supervisor import end_with_parent
 from tests.activation import tiny
 
 LIMITS = EncoderLimits(max_rows=64, max_row_tokens=200, max_features=96, batch_token_budget=256)
-START_SECONDS = 120
+START_SECONDS = 200
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,11 @@ class RunningTriton:
 
 @pytest.fixture(scope="session")
 def registry_path(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("registry")
+    return write_registry(tmp_path_factory.mktemp("registry"), model_folder)
+
+
+def write_registry(folder: Path, model_folder: Path) -> Path:
+    """Three SAEs of different kinds below `folder`, and the registry that names them."""
     saes = {
         "tiny-topk": tiny.write_sae(folder / "topk", "topk"),
         "tiny-relu": tiny.write_sae(folder / "relu", "standard", seed=1),
@@ -92,13 +97,6 @@ def triton(
         yield running
 
 
-@pytest.fixture
-def triton_to_kill(registry_path: Path, tmp_path: Path) -> Iterator[RunningTriton]:
-    """A server of the test's own."""
-    with running_triton(registry_path, tmp_path) as running:
-        yield running
-
-
 @contextlib.contextmanager
 def running_triton(registry_path: Path, folder: Path) -> Iterator[RunningTriton]:
     """A server that always ends: its whole process group is killed where asking does not help."""
@@ -116,6 +114,7 @@ def running_triton(registry_path: Path, folder: Path) -> Iterator[RunningTriton]
             stdout=log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=end_with_parent,  # also where the tests themselves are killed
         )
     running = RunningTriton(address, psutil.Process(process.pid))
     try:
@@ -153,7 +152,7 @@ def make_backend(
     registry: Registry,
     limits: EncoderLimits = LIMITS,
     *,
-    recovery_seconds: float = 60.0,
+    recovery_seconds: float = 200.0,
     timeout_seconds: float = 60.0,
 ) -> TritonBackend:
     """A backend as the front makes it."""

@@ -23,11 +23,15 @@ async def test_facts_of_a_feature_are_those_of_the_weights(
 ) -> None:
     """Guards against records that lose their order or their numbers on the way."""
     loaded = RegistryLoader(registry, tmp_path, "cpu", LIMITS)("tiny-relu")
-    # Facts need the unembedding behind all blocks; the server holds the same cut model.
     expected = feature_facts(
-        loaded.encoder.model, loaded.sae, 17, neighbor_count=10, token_count=20
+        loaded.encoder.model,
+        loaded.sae,
+        17,
+        vocabulary_size=300,
+        neighbor_count=10,
+        token_count=20,
     )
-    facts, cosines = await TritonFacts(backend).feature("tiny-relu", 17)
+    facts, cosines = await TritonFacts(backend).feature("tiny-relu", 17, 300)
     assert facts.feature == 17
     assert [s.index for s in facts.nearest_features] == [s.index for s in expected.nearest_features]
     assert [s.index for s in facts.promoted_tokens] == [s.index for s in expected.promoted_tokens]
@@ -53,7 +57,7 @@ async def test_token_cosines_keep_the_order_asked_for(
 async def test_features_and_tokens_out_of_range_are_refused(backend: TritonBackend) -> None:
     """Typed, and not the server's failure."""
     with pytest.raises(InvalidArgument) as caught:
-        await TritonFacts(backend).feature("tiny-relu", 96)
+        await TritonFacts(backend).feature("tiny-relu", 96, 300)
     assert caught.value.reason == "FEATURE_OUT_OF_RANGE"
     with pytest.raises(InvalidArgument):
         await TritonFacts(backend).tokens("tiny-relu", [400])

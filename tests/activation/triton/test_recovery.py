@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from services.activation.registry import Registry
 from services.activation.triton.backend import TritonBackend
-from services.common.errors import Unavailable
-from tests.activation.triton.conftest import RunningTriton, make_backend
+from services.common.errors import FailedPrecondition, Unavailable
+from tests.activation import tiny
+from tests.activation.triton.conftest import (
+    RunningTriton,
+    make_backend,
+    running_triton,
+    write_registry,
+)
 from tests.activation.triton.test_backend import make_rows
 
 pytestmark = pytest.mark.triton
+
+
+@pytest.fixture(scope="module")
+def disposable_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("disposable")
+
+
+@pytest.fixture(scope="module")
+def disposable(disposable_folder: Path, model_folder: Path) -> Iterator[RunningTriton]:
+    """A server of this module's own; the last test kills it."""
+    registry_path = write_registry(disposable_folder, model_folder)
+    with running_triton(registry_path, disposable_folder) as running:
+        yield running
 
 
 async def test_a_killed_model_process_is_replaced_and_the_call_succeeds(
@@ -40,15 +61,32 @@ async def test_nobody_listening_is_unavailable(registry: Registry) -> None:
     assert caught.value.reason == "BACKEND_UNAVAILABLE"
 
 
+async def test_other_weights_under_a_known_name_are_refused(
+    disposable: RunningTriton, disposable_folder: Path, registry: Registry
+) -> None:
+    """A restarted model reads its files anew: its values must not pass for those of before."""
+    backend = make_backend(disposable.address, registry)
+    await backend.encode("tiny-relu", make_rows([3]), [0])
+    await backend.encode("tiny-jumprelu", make_rows([3]), [0])
+    tiny.write_sae(disposable_folder / "jumprelu", "jumprelu", seed=77)
+    disposable.stub().kill()
+    assert await backend.encode("tiny-relu", make_rows([3]), [0])
+    for _ in range(2):
+        with pytest.raises(FailedPrecondition) as caught:
+            await backend.encode("tiny-jumprelu", make_rows([3]), [0])
+        assert caught.value.reason == "FINGERPRINT_MISMATCH"
+    await backend.close()
+
+
 async def test_a_killed_server_is_unavailable(
-    triton_to_kill: RunningTriton, registry: Registry
+    disposable: RunningTriton, registry: Registry
 ) -> None:
     """The caller learns it within the recovery time, with a typed error; the supervisor ends."""
-    backend = make_backend(triton_to_kill.address, registry, recovery_seconds=0.5)
+    backend = make_backend(disposable.address, registry, recovery_seconds=0.5)
     assert await backend.encode("tiny-relu", make_rows([3]), [0])
-    triton_to_kill.server().kill()
+    disposable.server().kill()
     with pytest.raises(Unavailable) as caught:
         await backend.encode("tiny-relu", make_rows([3]), [0])
     assert caught.value.reason == "BACKEND_UNAVAILABLE"
     await backend.close()
-    assert triton_to_kill.supervisor.wait(timeout=30) != 0
+    assert disposable.supervisor.wait(timeout=30) != 0
