@@ -21,15 +21,15 @@ from saexplain.common.v1.window_pb2 import (
     WINDOW_STRATEGY_RANDOM_ACTIVE,
     WINDOW_STRATEGY_TOP,
 )
-from saexplain.scorer.v1.scorer_pb2 import ScoreRequest, WrittenText
+from saexplain.scorer.v1.scorer_pb2 import PlanScoreRequest, ScoreRequest, WrittenText
 from services.common.errors import InvalidArgument
 from services.common.outcomes import OutcomeThresholds
 from services.common.pattern import compile_pattern
 from services.common.tensors import from_tensor
-from services.scorer.baselines import Predictor
+from services.scorer.baselines import Predictor, fit
 from services.scorer.composition import Composer, claim_threshold
 from services.scorer.evidence import Evidence
-from services.scorer.methods.base import PATTERN_JUDGE
+from services.scorer.methods.base import PATTERN_JUDGE, evidence_of, other_feature_pattern
 from services.scorer.predictions import Predictions
 from services.scorer.statistics.estimate import Bools, Floats
 from services.scorer.vocabulary import Vocabulary
@@ -115,13 +115,13 @@ def written(
     ]
 
 
-def baseline_texts(
-    trivial: Sequence[Predictor], writer: Composer, positives: int, boundaries: int
-) -> list[WrittenText]:
+def baseline_texts(request: PlanScoreRequest, positives: int, boundaries: int) -> list[WrittenText]:
     """Texts of the baselines, composed from their patterns."""
+    evidence = evidence_of(request)
+    writer = composer(evidence, request.options.seed)
     return [
         text
-        for b in trivial
+        for b in fit(evidence, other_feature_pattern(request))
         if b.pattern is not None
         for text in written(
             f"{b.name}/",

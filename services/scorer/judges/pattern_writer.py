@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from saexplain.common.v1.usage_pb2 import LlmUsage
 from saexplain.scorer.v1.scorer_pb2 import PlanScoreRequest, WrittenText
 from services.scorer.methods.base import evidence_of
@@ -23,11 +25,15 @@ class PatternWriter:
         Raises:
             InvalidArgument: an invalid pattern.
         """
-        composing = composer(evidence_of(request), request.options.seed)
-        pattern = request.explanation.pattern
-        texts = written(
-            "",
-            composing.positives(pattern, positives),
-            composing.boundaries(pattern, boundaries) if boundaries else (),
-        )
-        return texts, LlmUsage()
+        # Composing takes a good part of a second: health checks must not wait for it.
+        return await asyncio.to_thread(_write, request, positives, boundaries), LlmUsage()
+
+
+def _write(request: PlanScoreRequest, positives: int, boundaries: int) -> list[WrittenText]:
+    composing = composer(evidence_of(request), request.options.seed)
+    pattern = request.explanation.pattern
+    return written(
+        "",
+        composing.positives(pattern, positives),
+        composing.boundaries(pattern, boundaries) if boundaries else (),
+    )

@@ -16,6 +16,7 @@ explanation says, not what it leaves out.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import numpy as np
@@ -45,7 +46,7 @@ from services.scorer.results import Counts, Measured, nothing_scored, result
 from services.scorer.statistics import scale
 from services.scorer.statistics.estimate import Estimate, Floats, defined, undefined
 from services.scorer.statistics.intervals import wilson
-from services.scorer.texts import MeasuredTexts, TextGroup, baseline_texts, composer
+from services.scorer.texts import MeasuredTexts, TextGroup, baseline_texts
 
 TEXTS = 10
 """Texts written, as published; also from each baseline."""
@@ -70,10 +71,8 @@ class Generative:
         """Ten texts of the explanation and ten of each baseline; nothing to judge."""
         if unscorable(request):
             return PlanScoreResponse()
-        evidence = evidence_of(request)
         texts, usage = await writer.write(request, TEXTS, 0)
-        trivial = baselines.fit(evidence, other_feature_pattern(request))
-        texts += baseline_texts(trivial, composer(evidence, request.options.seed), TEXTS, 0)
+        texts += await asyncio.to_thread(baseline_texts, request, TEXTS, 0)
         return PlanScoreResponse(texts=texts, usage=usage)
 
     def score(self, request: ScoreRequest) -> MethodResult:

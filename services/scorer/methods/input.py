@@ -23,6 +23,7 @@ unrelated part is added (`corpus_recall`, `ceiling`): all are flagged.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -61,7 +62,7 @@ from services.scorer.results import Baselines, Counts, Measured, nothing_scored,
 from services.scorer.statistics.derived import harmonic
 from services.scorer.statistics.estimate import Bools, Estimate, Floats, defined, undefined
 from services.scorer.statistics.intervals import ClusterBootstrap, wilson
-from services.scorer.texts import MeasuredTexts, TextGroup, baseline_texts, composer
+from services.scorer.texts import MeasuredTexts, TextGroup, baseline_texts
 
 POSITIVES = BOUNDARIES = 20
 BASELINE_TEXTS = 10
@@ -96,14 +97,8 @@ class Input:
             return PlanScoreResponse()
         evidence, options = evidence_of(request), request.options
         own, usage = await writer.write(request, POSITIVES, BOUNDARIES)
-        trivial = baselines.fit(evidence, other_feature_pattern(request))
-        texts = [
-            *own,
-            *baseline_texts(
-                trivial, composer(evidence, options.seed), BASELINE_TEXTS, BASELINE_TEXTS
-            ),
-            *_ceiling_texts(evidence),
-        ]
+        trivial = await asyncio.to_thread(baseline_texts, request, BASELINE_TEXTS, BASELINE_TEXTS)
+        texts = [*own, *trivial, *_ceiling_texts(evidence)]
         items = [verify_item(t) for t in own] if options.judge == LLM_JUDGE else []
         windows = [w.window for w in _recall_windows(evidence, options.judge, options.seed)]
         items += [predict_item(w) for w in sorted(windows, key=lambda w: w.name)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from scipy.stats import norm
@@ -26,7 +27,7 @@ def wilson(successes: float, trials: float, level: float = LEVEL) -> Bounds:
     """
     if not 0 <= successes <= trials or not trials > 0:
         raise ValueError(f"{successes} successes in {trials} trials")
-    z2 = float(norm.ppf(0.5 + level / 2)) ** 2
+    z2 = _squared_quantile(level)
     share = successes / trials
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = np.sqrt(z2 * (share * (1 - share) + z2 / (4 * trials)) / trials) / (1 + z2 / trials)
@@ -34,6 +35,11 @@ def wilson(successes: float, trials: float, level: float = LEVEL) -> Bounds:
     low = 0.0 if successes == 0 else max(0.0, float(centre - half))
     high = 1.0 if successes == trials else min(1.0, float(centre + half))
     return Bounds(low, high, "wilson", level)
+
+
+@cache
+def _squared_quantile(level: float) -> float:
+    return float(norm.ppf(0.5 + level / 2)) ** 2
 
 
 class ClusterBootstrap:
