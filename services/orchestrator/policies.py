@@ -127,7 +127,6 @@ LOCAL_STEPS: dict[str, Policy] = {
     "judge": _CONTROL,
     "record": _CONTROL,
     "end": _CONTROL,
-    "record_index": _CONTROL,
     "end_index": _CONTROL,
 }
 """Steps that are our own code, and judging by a pattern, which takes milliseconds: local

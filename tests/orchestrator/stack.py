@@ -107,18 +107,22 @@ class Stack:
 
 
 def request(
-    request_id: str = "", *, feature: int = 0, explainer: str = "lexical", **fields: object
+    request_id: str = "",
+    *,
+    feature_index: int = 0,
+    explainer_name: str = "lexical",
+    **fields: object,
 ) -> explanation_pb2.CreateExplanationRequest:
     """A valid request; `fields` override. Without a request id it gets one of its own: the
     tests of a session share one Temporal server."""
     made = explanation_pb2.CreateExplanationRequest(
         parent=PROJECT,
         request_id=request_id or f"r{next(_numbers)}",
-        feature=f"{world.SAE}/features/{feature}",
-        explainer=agent_pb2.ExplainerOptions(explainer=explainer),
+        feature=f"{world.SAE}/features/{feature_index}",
+        explainer=agent_pb2.ExplainerOptions(explainer=explainer_name),
         seed=5,
     )
-    if explainer == "sage":
+    if explainer_name == "sage":
         made.explainer.llm.model = "tiny-llm"
     made.MergeFrom(explanation_pb2.CreateExplanationRequest(**fields))  # type: ignore[arg-type]
     return made

@@ -17,7 +17,7 @@ MOST_BYTES = 200_000
 def five_rounds(explainer: str) -> explanation_pb2.CreateExplanationRequest:
     """One probe a side and round: after five rounds P(rate > 0.7) is 0.88, so that nothing
     is ever supported, and the rival is the only one refuted."""
-    made = request(explainer=explainer, budget=dossier_pb2.Budget(max_round_count=5))
+    made = request(explainer_name=explainer, budget=dossier_pb2.Budget(max_round_count=5))
     made.explainer.positive_probe_count = 1
     made.explainer.negative_probe_count = 1
     return made

@@ -1,0 +1,64 @@
+"""Records the history that the replay test replays.
+
+    python -m tests.orchestrator.record_history
+
+Run it when the workflow is changed on purpose; commit the new file beside the old ones
+unless no running explanation can still have an old history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from temporalio.testing import WorkflowEnvironment
+
+from saexplain.explanation.v1 import dossier_pb2
+from services.common import embedded_postgres
+from services.orchestrator.store.migrate import migrate
+from tests.orchestrator.stack import Stack, open_stack, request
+
+FOLDER = Path(__file__).parent / "histories" / "explain_feature"
+
+
+async def record(stack: Stack, explainer: str) -> None:
+    """Runs three rounds and keeps their history."""
+    asked = request(explainer_name=explainer, budget=dossier_pb2.Budget(max_round_count=3))
+    asked.explainer.positive_probe_count = asked.explainer.negative_probe_count = 1
+    created = await stack.create(asked)
+    ended = await stack.finish(created.name)
+    history = await stack.client.get_workflow_handle(created.name).fetch_history()
+    path = FOLDER / f"{explainer}_three_rounds.json"
+    path.write_text(history.to_json() + "\n")
+    sys.stdout.write(f"{path.name}: {len(history.events)} events, ended in {ended.state}\n")
+
+
+async def main() -> None:
+    """Starts what a run needs, records one run per explainer, stops everything."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="saexplain-history-") as folder:
+        postgres = await embedded_postgres.start(Path(folder) / "data")
+        try:
+            await asyncio.to_thread(migrate, postgres.url)
+            async with (
+                await WorkflowEnvironment.start_local(
+                    dev_server_existing_path=shutil.which("temporal")
+                ) as environment,
+                open_stack(
+                    environment.client.service_client.config.target_host,
+                    postgres.url,
+                    Path(folder),
+                ) as stack,
+                stack.worker(),
+            ):
+                for explainer in ("lexical", "sage"):
+                    await record(stack, explainer)
+        finally:
+            await postgres.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
