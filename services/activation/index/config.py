@@ -51,11 +51,11 @@ class IndexConfig:
     """A window that shares so many tokens in a row with an earlier split is left out."""
     max_cluster_share: float = 0.2
     """A cluster of several sources with a greater share of tokens is loosened, and reported."""
-    top_counts: tuple[int, int, int] = (20, 8, 10)
+    top_counts: tuple[int, int, int] = (40, 12, 20)
     """De-duplicated exemplars kept per feature."""
-    bin_sample_counts: tuple[int, int, int] = (4, 3, 8)
+    bin_sample_counts: tuple[int, int, int] = (12, 8, 24)
     """Windows sampled per feature and bin of the window's maximum."""
-    panel_counts: tuple[int, int, int] = (600, 300, 900)
+    panel_counts: tuple[int, int, int] = (1_000, 500, 1_500)
     """Random windows for which it is kept which features fire in them."""
     chunk_context_count: int = 1_024
     """Contexts batched and sharded together; keeps values independent of the sharding."""
