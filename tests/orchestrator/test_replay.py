@@ -11,11 +11,24 @@ from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
+from services.orchestrator import policies
 from services.orchestrator.activity_shell import ShellInterceptor
 from services.orchestrator.temporal_client import DATA_CONVERTER
 from services.orchestrator.worker import WORKFLOWS
 
 HISTORIES = sorted((Path(__file__).parent / "histories" / "explain_feature").glob("*.json"))
+
+
+@workflow.defn(name="ExplainFeature", sandboxed=False)
+class Changed:
+    """A workflow of the same name with another first step."""
+
+    @workflow.run
+    async def run(self, plan: dict[str, Any]) -> None:
+        """Proposes before it gathers."""
+        await workflow.execute_activity(
+            "propose_hypotheses", plan, **policies.options("propose_hypotheses")
+        )
 
 
 def _read(path: Path) -> WorkflowHistory:
@@ -41,16 +54,5 @@ async def test_a_recorded_run_replays(path: Path) -> None:
 
 async def test_a_workflow_that_changed_its_steps_does_not_replay() -> None:
     """The negative control: another first step must be noticed."""
-
-    @workflow.defn(name="ExplainFeature", sandboxed=False)
-    class Changed:
-        @workflow.run
-        async def run(self, plan: dict[str, Any]) -> None:
-            from services.orchestrator import policies
-
-            await workflow.execute_activity(
-                "propose_hypotheses", plan, **policies.options("propose_hypotheses")
-            )
-
     with pytest.raises(workflow.NondeterminismError):
         await _replayer([Changed]).replay_workflow(_read(HISTORIES[0]))
