@@ -1,0 +1,1 @@
+"""The demo's own data: how corpus, SAE and card were made, and what ships."""

@@ -1,0 +1,1 @@
+"""Builds the demo corpus from packages of public registries, deterministically."""
