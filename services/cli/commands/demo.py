@@ -22,7 +22,7 @@ def demo(
     sae: Annotated[str, typer.Option(help="SAE; else the first of the registry.")] = "",
     features: Annotated[int, typer.Option(min=1, max=256, help="Features to explain.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the choice and of the runs.")] = 0,
-    documents: Annotated[int, typer.Option(min=1, help="Documents to sweep live.")] = 60,
+    documents: Annotated[int, typer.Option(min=1, help="Documents to sweep live.")] = 120,
     report: Annotated[Path, typer.Option(help="Report to write.")] = Path("report.html"),
     corpus: Annotated[Path, typer.Option(help="Corpus of the shipped index.")] = CORPUS,
     triton: Annotated[

@@ -46,7 +46,7 @@ class DemoOptions:
     sae: str = ""
     feature_count: int = 8
     seed: int = 0
-    live_document_count: int = 60
+    live_document_count: int = 120
     report: Path = Path("report.html")
     corpus: Path = CORPUS
 
