@@ -27,6 +27,7 @@ from services.common.grpc_server import HealthReporter, run_server
 if TYPE_CHECKING:  # torch, which a front that asks Triton does without
     from services.activation.encoder.inprocess import SaeLoader
     from services.activation.indexer import IndexerServicer
+    from services.activation.indexing import IndexBuilder
 
 _log = structlog.get_logger(__name__)
 
@@ -66,12 +67,11 @@ async def front(settings: ActivationSettings, registry: Registry) -> AsyncIterat
         await facts.close()
 
 
-def indexer(settings: ActivationSettings, registry: Registry) -> IndexerServicer:
-    """The indexer's servicer."""
-    from services.activation.indexer import IndexerServicer
+def index_builder(settings: ActivationSettings, registry: Registry) -> IndexBuilder:
+    """What builds indexes below the settings' folder, with the models in this process."""
     from services.activation.indexing import IndexBuilder
 
-    builder = IndexBuilder(
+    return IndexBuilder(
         _loader(settings, registry),
         lambda sae_id: load_tokenizer(
             registry.model_source(registry.sae(sae_id).model, settings.cache_dir),
@@ -81,7 +81,13 @@ def indexer(settings: ActivationSettings, registry: Registry) -> IndexerServicer
         settings.index_dir / ".work",
         time.monotonic,
     )
-    return IndexerServicer(builder, time.monotonic)
+
+
+def indexer(settings: ActivationSettings, registry: Registry) -> IndexerServicer:
+    """The indexer's servicer."""
+    from services.activation.indexer import IndexerServicer
+
+    return IndexerServicer(index_builder(settings, registry), time.monotonic)
 
 
 async def _run_front(settings: ActivationSettings, registry: Registry, parts: Parts) -> None:
