@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from saexplain.activation.v1 import activation_pb2_grpc
 from saexplain.agent.v1 import agent_pb2, agent_pb2_grpc
@@ -58,6 +59,7 @@ class Stack:
     artifacts: Path
     worker_settings: WorkerSettings
     events: list[explanation_pb2.ExplanationEvent] = field(default_factory=list)
+    created: set[str] = field(default_factory=set)
 
     @contextlib.asynccontextmanager
     async def worker(self) -> AsyncIterator[None]:
@@ -79,8 +81,20 @@ class Stack:
     async def create(
         self, request: explanation_pb2.CreateExplanationRequest
     ) -> explanation_pb2.ExplanationResource:
-        """Creates an explanation."""
-        return (await self.api.CreateExplanation(request)).explanation
+        """Creates an explanation; its workflow ends with the stack at the latest."""
+        created = (await self.api.CreateExplanation(request)).explanation
+        self.created.add(created.name)
+        return created
+
+    async def terminate_rest(self) -> None:
+        """Ends what a test left running, so that no other test's worker picks it up."""
+        for name in self.created:
+            try:
+                await self.client.get_workflow_handle(name).terminate()
+            except RPCError as error:
+                # NOT_FOUND: it has ended by itself.
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise
 
     async def get(self, name: str) -> explanation_pb2.ExplanationResource:
         """Reads an explanation."""
@@ -168,7 +182,7 @@ async def open_stack(
 
         address = await exits.enter_async_context(serving(register_api, settings=settings))
         channel = await exits.enter_async_context(open_channel(address))
-        yield Stack(
+        stack = Stack(
             script=script,
             agent=agent,
             activation=activation,
@@ -179,3 +193,7 @@ async def open_stack(
             artifacts=folder / "artifacts",
             worker_settings=WorkerSettings(**common, listen="127.0.0.1:0"),
         )
+        try:
+            yield stack
+        finally:
+            await stack.terminate_rest()
