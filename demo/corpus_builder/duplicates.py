@@ -12,14 +12,15 @@ MAXIMUM_SHARED = 0.25
 class NearDuplicates:
     """Remembers the word shingles of every document that was kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, maximum_shared: float = MAXIMUM_SHARED) -> None:
+        self._maximum_shared = maximum_shared
         self._seen: set[bytes] = set()
 
     def repeats(self, text: str) -> bool:
-        """Whether more than ``MAXIMUM_SHARED`` of the text's shingles were seen; else keep them."""
+        """Whether more than the maximum share of the text's shingles were seen; else keep them."""
         shingles = _shingles(text)
         shared = len(shingles & self._seen)
-        if shared > MAXIMUM_SHARED * len(shingles):
+        if shared > self._maximum_shared * len(shingles):
             return True
         self._seen |= shingles
         return False
