@@ -145,6 +145,10 @@ def build_server(settings: ServerSettings) -> grpc.aio.Server:
             ("grpc.max_send_message_length", settings.max_message_bytes),
             # A second server on the same port is a mistake, not a second listener.
             ("grpc.so_reuseport", 0),
+            # Our clients ping every 30 s. By default a server takes more than one ping in
+            # five minutes without data for an attack and cuts long calls off
+            # ("too_many_pings").
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 15_000),
         ],
     )
 
