@@ -13,6 +13,8 @@ from rich.console import Console
 from services.cli.failures import AnyError, as_json, as_lines
 from services.cli.visible import plain
 
+_PIPE_WIDTH = 180
+
 
 class Output:
     """The two streams of a command.
@@ -24,6 +26,9 @@ class Output:
     def __init__(self, *, json_wanted: bool = False) -> None:
         self.json_wanted = json_wanted
         self._out = Console(highlight=False)
+        if not self._out.is_terminal:
+            # A file or pipe has no width of its own; 80 would break names in the middle.
+            self._out.width = _PIPE_WIDTH
         self.err = Console(stderr=True, highlight=False)
 
     def result(self, document: Any, *renderables: Any) -> None:

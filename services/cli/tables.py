@@ -36,7 +36,7 @@ def explanation_table(explanations: Iterable[pb.ExplanationResource]) -> Table:
     """A row per explanation, for `saexplain list`."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("name", "feature", "state", "label", "F1", "created"):
-        table.add_column(title, no_wrap=title in {"feature", "state", "F1"}, overflow="fold")
+        table.add_column(title, no_wrap=title not in {"label", "created"}, overflow="fold")
     for explanation in explanations:
         score = find_score(explanation.scores, "corpus", "f1")
         table.add_row(
@@ -103,7 +103,7 @@ def index_table(indexes: Iterable[pb.IndexResource]) -> Table:
     """A row per index."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("name", "SAE", "state", "corpus"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, no_wrap=title in {"name", "state"}, overflow="fold")
     for title in ("tokens", "documents", "eligible", "dead"):
         table.add_column(title, justify="right", no_wrap=True)
     for index in indexes:
