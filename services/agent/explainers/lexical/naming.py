@@ -33,12 +33,16 @@ def pattern_label(pattern: Pattern) -> str:
 
 
 def _rules_label(rules: Sequence[PatternRule], named: int) -> str:
-    conditions = {tuple(_condition(c) for c in rule.left) for rule in rules}
-    shared = conditions.pop() if len(conditions) == 1 else ()
-    tokens = _tokens([rule.token for rule in rules], named)
-    if not shared:
-        return tokens
-    return f"{tokens} {' and '.join(shared)}"
+    """Tokens under the same conditions together, in the order of the rules."""
+    groups: dict[tuple[str, ...], list[TokenMatcher]] = {}
+    for rule in rules:
+        groups.setdefault(tuple(map(_condition, rule.left)), []).append(rule.token)
+    pieces = [
+        " ".join([_tokens(matchers, named), " and ".join(conditions)]).rstrip()
+        for conditions, matchers in groups.items()
+    ]
+    more = f" and {len(pieces) - named} more" if len(pieces) > named else ""
+    return f"{', '.join(pieces[:named])}{more}"
 
 
 def _tokens(matchers: Sequence[TokenMatcher], named: int) -> str:

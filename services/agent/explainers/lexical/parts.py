@@ -13,6 +13,7 @@ import numpy as np
 
 from saexplain.activation.v1.activation_pb2 import TokenNeighbors
 from saexplain.common.v1.pattern_pb2 import (
+    TOKEN_CLASS_ANY,
     TOKEN_CLASS_DIGITS,
     TOKEN_CLASS_LINE_BREAK,
     TOKEN_CLASS_PUNCTUATION,
@@ -38,6 +39,7 @@ MIN_RECALL, MIN_PRECISION = 0.05, 0.5
 _SHAPES = frozenset(
     (TOKEN_CLASS_DIGITS, TOKEN_CLASS_PUNCTUATION, TOKEN_CLASS_WHITESPACE, TOKEN_CLASS_LINE_BREAK)
 )
+_TELLING = frozenset(LOCAL_CLASSES) - {TOKEN_CLASS_ANY}
 
 
 def group(
@@ -166,7 +168,7 @@ def _classmates(one: TokenMatcher, other: TokenMatcher) -> bool:
         if text is None:
             continue
         if broad.WhichOneof("kind") == "token_class":
-            return broad.token_class in LOCAL_CLASSES and in_local_class(text, broad.token_class)
+            return broad.token_class in _TELLING and in_local_class(text, broad.token_class)
         bare = without_leading_space(text)
         if broad.WhichOneof("kind") == "prefix":
             return bare.startswith(broad.prefix)

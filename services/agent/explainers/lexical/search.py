@@ -172,7 +172,8 @@ class RuleSearch:
 
     def _mean(self, rows: Ints) -> float:
         weights = self._weights[rows]
-        return float(weights @ self.occurrences.share[rows] / weights.sum())
+        total = float(weights.sum())
+        return float(weights @ self.occurrences.share[rows]) / total if total > 0 else 0.0
 
     def _add(self, scored: Scored) -> Bools:
         moved = self._takes(scored.rows)

@@ -48,16 +48,16 @@ def refit(
 
 
 def calibration(occurrences: Occurrences, predicted: Floats) -> float:
-    """The factor that puts the best F1 threshold on window maxima at `ACTIVE_SHARE`; 1
-    where nothing tells."""
+    """The factor nearest 1 that lets windows be told apart best at `ACTIVE_SHARE`; 1 where
+    nothing tells."""
     count = len(occurrences.stretches)
-    scores, actual = np.zeros(count), np.zeros(count)
+    scores, actual, weights = np.zeros(count), np.zeros(count), np.zeros(count)
     np.maximum.at(scores, occurrences.stretch, predicted)
     np.maximum.at(actual, occurrences.stretch, occurrences.share)
-    weights = np.zeros(count)
     np.maximum.at(weights, occurrences.stretch, occurrences.weight)
-    threshold = _best_threshold(scores, actual >= ACTIVE_SHARE, weights)
-    return ACTIVE_SHARE / threshold if threshold > 0 else 1.0
+    low, high = _best_thresholds(scores, actual >= ACTIVE_SHARE, weights)
+    # Predictions are stored in single precision: half-way is safe from rounding.
+    return 1.0 if low < ACTIVE_SHARE < high or high <= 0 else 2 * ACTIVE_SHARE / (low + high)
 
 
 def scaled(rules: Sequence[PatternRule], factor: float) -> list[PatternRule]:
@@ -79,17 +79,17 @@ def _unit(occurrences: Occurrences) -> float:
     return float(firing @ firing / firing.sum()) if firing.sum() > 0 else 1.0
 
 
-def _best_threshold(scores: Floats, actual: Bools, weights: Floats) -> float:
-    """The score at or above which calling windows active has the best F1."""
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(weights[order] * actual[order])
-    called = np.cumsum(weights[order])
-    f1 = 2 * hits / np.maximum(called + (weights * actual).sum(), 1e-12)
-    # Only the last of equal scores is a threshold.
-    last = np.append(scores[order][1:] != scores[order][:-1], True)
-    if not last.any() or f1[last].max() <= 0:
-        return 0.0
-    return float(scores[order][last][f1[last].argmax()])
+def _best_thresholds(scores: Floats, actual: Bools, weights: Floats) -> tuple[float, float]:
+    """The interval of thresholds with the best F1, open below; (0, 0) where none is above 0."""
+    values = np.unique(np.append(scores, 0.0))
+    thresholds = values[1:]
+    if len(thresholds) == 0:
+        return 0.0, 0.0
+    called = scores >= thresholds[:, None]
+    hits = called @ (weights * actual)
+    f1 = 2 * hits / np.maximum(called @ weights + weights @ actual, 1e-12)
+    best = int(f1.argmax())
+    return (float(values[best]), float(thresholds[best])) if f1[best] > 0 else (0.0, 0.0)
 
 
 def _with_strength(rule: PatternRule, strength: float, support: int) -> PatternRule:

@@ -1,0 +1,1 @@
+"""Throughput, cost and quality, measured on what is there."""
