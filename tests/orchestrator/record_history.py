@@ -12,6 +12,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 from temporalio.testing import WorkflowEnvironment
@@ -45,7 +46,8 @@ async def main() -> None:
             await asyncio.to_thread(migrate, postgres.url)
             async with (
                 await WorkflowEnvironment.start_local(
-                    dev_server_existing_path=shutil.which("temporal")
+                    dev_server_existing_path=shutil.which("temporal"),
+                    dev_server_startup_timeout=timedelta(seconds=60),
                 ) as environment,
                 open_stack(
                     environment.client.service_client.config.target_host,
