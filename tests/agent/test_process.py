@@ -61,7 +61,7 @@ async def test_the_service_asks_the_scripted_provider_and_ends_on_sigterm(
     fake = _process("tests.fakes.openai_server", "--script", str(script), environment={})
     async with fake as provider:
         assert provider.stdout is not None
-        base_url = (await asyncio.wait_for(provider.stdout.readline(), 60)).decode().strip()
+        base_url = (await asyncio.wait_for(provider.stdout.readline(), 120)).decode().strip()
         settings = {
             "OPENAI_BASE_URL": base_url,
             "OPENAI_API_KEY": "test",
@@ -70,7 +70,7 @@ async def test_the_service_asks_the_scripted_provider_and_ends_on_sigterm(
             "SAEXPLAIN_LOG_FORMAT": "json",
         }
         async with _process("services.agent", environment=settings) as agent:
-            address = await asyncio.wait_for(_address(agent), 60)
+            address = await asyncio.wait_for(_address(agent), 120)
             request = pb.ProposeHypothesesRequest(
                 options=options(), scope=scope("propose"), evidence=evidence()
             )

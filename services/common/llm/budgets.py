@@ -8,6 +8,7 @@ it is sent, and what nobody knows the cost of counts at its worst.
 from __future__ import annotations
 
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import RowMapping, func, select, update
@@ -61,18 +62,28 @@ async def cancel_owner(connection: AsyncConnection, owner: str) -> None:
     )
 
 
+class Reservation(Enum):
+    """What became of setting the worst case of a call aside."""
+
+    MADE = "made"
+    LATER = "later"
+    """It fits what is left, but not beside the calls in flight: whether a call is
+    refused must not depend on what else happens to be under way."""
+
+
 async def reserve(
     connection: AsyncConnection, owner: str, facts: CallFacts
-) -> SaexplainError | None:
+) -> Reservation | SaexplainError:
     """Sets the worst case of a call aside.
 
     Returns:
-        Why the call must not be made: ResourceExhausted BUDGET_EXHAUSTED, Cancelled, or
-        FailedPrecondition where a limit in money meets a model without a known price.
+        Whether it was, or why the call must not be made: ResourceExhausted
+        BUDGET_EXHAUSTED, Cancelled, or FailedPrecondition where a limit in money meets a
+        model without a known price.
     """
     row = await _locked(connection, owner)
     if row is None:
-        return None
+        return Reservation.MADE
     refusal = _refusal(row, facts)
     if refusal is None:
         await connection.execute(
@@ -84,6 +95,7 @@ async def reserve(
                 reserved_cost=llm_budgets.c.reserved_cost + (facts.reserved_cost or _ZERO),
             )
         )
+        return Reservation.MADE
     return refusal
 
 
@@ -125,31 +137,40 @@ async def _locked(connection: AsyncConnection, owner: str) -> RowMapping | None:
     return (await connection.execute(query)).mappings().one_or_none()
 
 
-def _refusal(row: RowMapping, facts: CallFacts) -> SaexplainError | None:
+def _refusal(row: RowMapping, facts: CallFacts) -> Reservation | SaexplainError | None:
     if row["cancel_time"] is not None:
         return Cancelled("the run was cancelled")
-    limit = row["max_token_count"]
-    if limit is not None:
-        used = row["spent_token_count"] + row["reserved_token_count"]
-        if used + facts.reserved_token_count > limit:
-            return _exhausted("tokens", limit, used, facts.reserved_token_count)
-    money = row["max_cost"]
-    if money is not None:
-        if facts.reserved_cost is None or facts.currency_code != row["currency_code"]:
-            return FailedPrecondition(
-                f"the budget limits {row['currency_code']}, and no price of {facts.model!r} "
-                "in it is known; drop the limit or set SAEXPLAIN_LLM_PRICES_FILE",
-                metadata={"model": facts.model},
-            )
-        used = row["spent_cost"] + row["reserved_cost"]
-        if used + facts.reserved_cost > money:
-            return _exhausted(row["currency_code"], money, used, facts.reserved_cost)
-    return None
+    if row["max_cost"] is not None and (
+        facts.reserved_cost is None or facts.currency_code != row["currency_code"]
+    ):
+        return FailedPrecondition(
+            f"the budget limits {row['currency_code']}, and no price of {facts.model!r} "
+            "in it is known; drop the limit or set SAEXPLAIN_LLM_PRICES_FILE",
+            metadata={"model": facts.model},
+        )
+    found = [
+        _room("tokens", row, "token_count", facts.reserved_token_count),
+        _room(row["currency_code"], row, "cost", facts.reserved_cost or _ZERO),
+    ]
+    refusals = [refusal for refusal in found if isinstance(refusal, SaexplainError)]
+    return refusals[0] if refusals else next((later for later in found if later), None)
+
+
+def _room(
+    unit: str, row: RowMapping, kind: str, needed: Any
+) -> Reservation | SaexplainError | None:
+    """None if `needed` fits beside everything that is spent or set aside."""
+    limit, spent, reserved = (row[f"{part}_{kind}"] for part in ("max", "spent", "reserved"))
+    if limit is None or spent + reserved + needed <= limit:
+        return None
+    if spent + needed <= limit:
+        return Reservation.LATER
+    return _exhausted(unit, limit, spent, needed)
 
 
 def _exhausted(unit: str, limit: Any, used: Any, needed: Any) -> ResourceExhausted:
     return ResourceExhausted(
-        f"the call may take {needed} {unit}; {used} of {limit} are spent or set aside",
+        f"the call may take {needed} {unit}; {used} of {limit} are spent",
         "BUDGET_EXHAUSTED",
         metadata={"unit": unit, "limit": str(limit), "used": str(used), "needed": str(needed)},
     )

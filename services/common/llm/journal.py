@@ -1,7 +1,7 @@
 """The journal of calls: a reply is bought once, whoever asks and whoever dies.
 
     claim ── stored reply ──────────────────────────────────────────→ it, for nothing
-      │ ──── in flight elsewhere ── wait until it ends ─→ claim again
+      │ ──── in flight elsewhere, or no room beside others in flight ── wait, claim again
       └ ──── free: row IN_FLIGHT, lease, budget set aside ── send ──→ STORED or FAILED
 
 A claim is one transaction under an advisory lock of its key. While a call is in flight
@@ -89,7 +89,7 @@ class CallJournal:
                     reply = await asyncio.shield(sending)
                     records = await self._records(key)
                     return [*records[:-1], replace(records[-1], failure=reply.failure)]
-            elif claim.records[-1].state == STATE_STORED:
+            elif claim.records and claim.records[-1].state == STATE_STORED:
                 return claim.records
             else:
                 await asyncio.sleep(poll)
@@ -113,17 +113,20 @@ class CallJournal:
     async def _claim(self, key: CallKey, facts: CallFacts) -> rows.Claim:
         async with self._transaction() as connection:
             await rows.lock_key(connection, key)
-            known = await rows.end_expired(connection, key)
+            await rows.end_expired(connection, key.owner)
+            known = await rows.of_key(connection, key)
             if known and known[-1].state in (STATE_STORED, STATE_IN_FLIGHT):
                 return rows.Claim(None, rows.reused(known))
-            refusal = await budgets.reserve(connection, key.owner, facts)
-            if refusal is None:
+            room = await budgets.reserve(connection, key.owner, facts)
+            if room is budgets.Reservation.LATER:
+                return rows.Claim(None, known)
+            if room is budgets.Reservation.MADE:
                 row_id = await rows.insert_claim(
                     connection, key, facts, len(known) + 1, self._lease_seconds, uuid.uuid4().hex
                 )
                 return rows.Claim(row_id, known)
         # Outside of the transaction: what was found expired stays LOST.
-        raise refusal
+        raise room
 
     async def _send(
         self,

@@ -42,7 +42,8 @@ class Claim:
     """What a claim found.
 
     Attributes:
-        row_id: the new row to send under; None where there is a reply or a call.
+        row_id: the new row to send under; None where there is a reply, a call in
+            flight, or no room in the budget beside the calls in flight.
         records: the requests made under the key before, oldest first.
     """
 
@@ -68,16 +69,23 @@ async def of_owner(connection: AsyncConnection, owner: str) -> list[CallRecord]:
     return [_record(row) for row in (await connection.execute(query)).mappings()]
 
 
-async def end_expired(connection: AsyncConnection, key: CallKey) -> list[CallRecord]:
-    """Marks a call of the key whose lease ran out as LOST; returns all of the key."""
-    expired = select(llm_calls.c.id).where(
-        _is_key(key),
-        llm_calls.c.state == STATE_IN_FLIGHT,
-        llm_calls.c.lease_expire_time < func.clock_timestamp(),
+async def end_expired(connection: AsyncConnection, owner: str) -> None:
+    """Marks calls of an owner whose lease ran out as LOST, and frees what was set aside
+    for them."""
+    expired = (
+        select(llm_calls.c.id)
+        .where(
+            llm_calls.c.owner == owner,
+            llm_calls.c.state == STATE_IN_FLIGHT,
+            llm_calls.c.lease_expire_time < func.clock_timestamp(),
+        )
+        .order_by(llm_calls.c.id)
+        # A row that its own process is just ending is not ours to wait for: it may wait
+        # for the budget that we hold.
+        .with_for_update(skip_locked=True)
     )
     for row_id in (await connection.execute(expired)).scalars().all():
-        await mark_lost(connection, row_id, key.owner, "the lease ran out")
-    return await of_key(connection, key)
+        await mark_lost(connection, row_id, owner, "the lease ran out")
 
 
 async def insert_claim(

@@ -118,10 +118,10 @@ def _in_seconds(seconds: int) -> str:
     [
         (Fault("status", 429, "7"), errors.ResourceExhausted, "RATE_LIMITED", (7, 7)),
         (
-            Fault("status", 429, _in_seconds(100)),
+            Fault("status", 429, _in_seconds(7200)),
             errors.ResourceExhausted,
             "RATE_LIMITED",
-            (1, 100),
+            (1, 7200),
         ),
         (Fault("status", 429), errors.ResourceExhausted, "RATE_LIMITED", None),
         (Fault("status", 429, "soon"), errors.ResourceExhausted, "RATE_LIMITED", None),
