@@ -13,22 +13,22 @@ FUNNEL_STAGES = ("dead", "too_rare", "eligible", "dense", "very_dense")
 def add_funnel(folder: Path, counts: Mapping[str, int], index: Mapping[str, Any]) -> None:
     """Write the funnel of an index over the corpus into the card, and render the page anew.
 
-    ``counts`` has, for the SAE's features: ``dead`` (no activation on any scored token of the
-    index), ``too_rare`` (alive, but fewer than 20 EXPLAIN or 20 HELDOUT documents at or above
-    tau), ``eligible`` (the rest), and ``dense`` (density > 1e-2) and ``very_dense`` (> 0.1),
-    which overlap with the others. ``index`` says what was counted on: at least ``fingerprint``,
+    ``counts`` are the strata of the index's manifest (its ``funnel``): ``dead`` (fires at no
+    scored token), ``very_dense`` (density > 0.1), ``dense`` (> 1e-2), and of the others
+    ``eligible`` (at least 20 EXPLAIN and 20 HELDOUT documents at or above tau) or ``too_rare``.
+    Every feature is in one. ``index`` says what was counted on: at least ``fingerprint``,
     ``documents`` and ``tokens``.
 
     Raises:
-        ValueError: a stage is missing, or the first three don't add up to the SAE's features.
+        ValueError: a stage is missing, or they don't add up to the SAE's features.
     """
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     missing = [stage for stage in FUNNEL_STAGES if stage not in counts]
     if missing:
         raise ValueError(f"the funnel lacks {', '.join(missing)}")
-    apart = sum(counts[stage] for stage in FUNNEL_STAGES[:3])
-    if apart != card["sizes"]["d_sae"]:
-        raise ValueError(f"dead, too rare and eligible are {apart}, not {card['sizes']['d_sae']}")
+    features = sum(counts[stage] for stage in FUNNEL_STAGES)
+    if features != card["sizes"]["d_sae"]:
+        raise ValueError(f"the funnel counts {features} features, not {card['sizes']['d_sae']}")
     card["funnel"] = {"index": dict(index), **{stage: counts[stage] for stage in FUNNEL_STAGES}}
     write_card(folder, card)
 
@@ -94,6 +94,6 @@ def _funnel(card: Mapping[str, Any]) -> str:
     index = funnel["index"]
     return (
         f"\n## Funnel\n\nOn index `{index['fingerprint']}` ({index['documents']} documents, "
-        f"{index['tokens']} tokens); dense and very dense overlap with the others.\n\n"
+        f"{index['tokens']} tokens); every feature is in one.\n\n"
         f"| stage | features |\n|---|---:|\n{rows}\n"
     )
