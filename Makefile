@@ -52,10 +52,10 @@ format: $(VENV)/.ready ## Format the code
 	cd protos && ../$(BIN)/buf format -w
 
 prove: $(VENV)/.ready ## Fill the long tables of benchmarks/
-	$(BIN)/python benchmarks/prove.py
+	$(BIN)/python -m benchmarks.prove
 
 bench: $(VENV)/.ready ## Measure speed side by side
-	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python -m benchmarks.throughput
 
 protos: $(PROTOS_VENV)/.ready ## Write the stubs of protos/
 	scripts/generate_stubs.sh

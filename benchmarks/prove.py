@@ -1,0 +1,55 @@
+"""Runs every benchmark and keeps what it printed in `benchmarks/results/`, with date, commit
+and the machine's size.
+
+    python -m benchmarks.prove
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+BENCHMARKS = {
+    "throughput": ["-m", "benchmarks.throughput"],
+    "lexical_quality": ["-m", "benchmarks.lexical_quality"],
+    "index_rebuild": ["-m", "demo.build_index", "--check"],
+}
+
+
+def main() -> None:
+    """Runs one after the other; ends with 1 if one of them failed."""
+    RESULTS.mkdir(exist_ok=True)
+    failed = []
+    for name, arguments in BENCHMARKS.items():
+        print(f"== {name}", flush=True)
+        run = subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+        )
+        print(run.stdout, flush=True)
+        (RESULTS / f"{name}.md").write_text(f"{_heading(name)}\n\n{run.stdout}")
+        if run.returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def _heading(name: str) -> str:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    today = datetime.datetime.now(datetime.UTC).date()
+    return f"# {name}\n\n{today}, commit {commit}, {os.cpu_count()} cores, {memory:.0f} GiB"
+
+
+if __name__ == "__main__":
+    main()
