@@ -20,9 +20,7 @@ def tokenize_inputs(
         InvalidArgument: TOO_MANY_ITEMS, TEXT_EMPTY, TEXT_NOT_UNICODE, TEXT_TOO_LONG,
             FIELD_INVALID; the field names the text.
     """
-    if not 1 <= len(inputs) <= max_texts:
-        message = f"{len(inputs)} texts, between 1 and {max_texts} are allowed"
-        raise InvalidArgument(message, "texts", "TOO_MANY_ITEMS")
+    _check_count(len(inputs), max_texts, "texts")
     tokenized = []
     for index, item in enumerate(inputs):
         kind = item.WhichOneof("input")
@@ -41,9 +39,7 @@ def check_features(features: Sequence[int], feature_count: int, max_features: in
     Raises:
         InvalidArgument: TOO_MANY_ITEMS, FEATURE_OUT_OF_RANGE, FIELD_INVALID for a repeat.
     """
-    if not 1 <= len(features) <= max_features:
-        message = f"{len(features)} features, between 1 and {max_features} are allowed"
-        raise InvalidArgument(message, "feature_indices", "TOO_MANY_ITEMS")
+    _check_count(len(features), max_features, "feature_indices")
     seen: set[int] = set()
     for place, feature in enumerate(features):
         field = f"feature_indices[{place}]"
@@ -60,9 +56,7 @@ def check_token_ids(
     token_ids: Sequence[int], vocabulary_size: int, max_count: int, field: str = "token_ids"
 ) -> list[int]:
     """Vocabulary ids as they were given. InvalidArgument: TOO_MANY_ITEMS, FIELD_INVALID."""
-    if not 1 <= len(token_ids) <= max_count:
-        message = f"{len(token_ids)} token ids, between 1 and {max_count} are allowed"
-        raise InvalidArgument(message, field, "TOO_MANY_ITEMS")
+    _check_count(len(token_ids), max_count, field)
     for place, token_id in enumerate(token_ids):
         if not 0 <= token_id < vocabulary_size:
             message = f"token {token_id} is not in [0, {vocabulary_size})"
@@ -99,3 +93,11 @@ def _from_ids(
         raise InvalidArgument(message, field, "TEXT_TOO_LONG")
     check_token_ids(ids, tokenizer.vocabulary_size, len(ids), f"{field}.ids")
     return tokenizer.describe_ids(np.array([tokenizer.bos_token_id, *ids], dtype=np.int64))
+
+
+def _check_count(count: int, max_count: int, field: str) -> None:
+    message = f"{count} items, between 1 and {max_count} are allowed"
+    if count < 1:
+        raise InvalidArgument(message, field)
+    if count > max_count:
+        raise InvalidArgument(message, field, "TOO_MANY_ITEMS")

@@ -196,7 +196,7 @@ REFUSALS: list[tuple[str, Callable[[], Any], str, str, str]] = [
     ),
     (
         *("Encode", lambda: encode_request(feature_indices=[])),
-        *("INVALID_ARGUMENT", "TOO_MANY_ITEMS", "feature_indices"),
+        *("INVALID_ARGUMENT", "FIELD_INVALID", "feature_indices"),
     ),
     (
         *("Encode", lambda: encode_request(texts=[text("a"), text("")])),
@@ -216,7 +216,7 @@ REFUSALS: list[tuple[str, Callable[[], Any], str, str, str]] = [
     ),
     (
         *("Encode", lambda: encode_request(texts=[])),
-        *("INVALID_ARGUMENT", "TOO_MANY_ITEMS", "texts"),
+        *("INVALID_ARGUMENT", "FIELD_INVALID", "texts"),
     ),
     (
         *("Encode", lambda: encode_request(texts=[ids(5, 400)])),
@@ -266,7 +266,7 @@ REFUSALS: list[tuple[str, Callable[[], Any], str, str, str]] = [
     ),
     (
         *("ListTokenNeighbors", lambda: pb.ListTokenNeighborsRequest(sae=SAE, count=3)),
-        *("INVALID_ARGUMENT", "TOO_MANY_ITEMS", "token_ids"),
+        *("INVALID_ARGUMENT", "FIELD_INVALID", "token_ids"),
     ),
     (
         *("ListSaes", lambda: pb.ListSaesRequest(page_size=-1)),

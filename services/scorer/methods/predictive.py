@@ -1,9 +1,11 @@
 """Predictive accuracy (SAGE, arXiv 2511.20820): how well predictions follow the feature
 token by token on held-out exemplars.
 
-Of the HELDOUT exemplars, ranked by maximum, the ten strongest are left out and 4, 3 and 3
-are drawn from the ranks up to 40 %, 70 % and 100 %. Each is cut to its peak and at most
-five tokens to either side; what stands before is context.
+The HELDOUT exemplars are the 100 strongest windows that were sent: an index keeps the very
+strongest whole and samples the others, so both kinds are ranked together. The ten
+strongest are left out and 4, 3 and 3 are drawn from the ranks up to 40 %, 70 % and 100 %.
+Each is cut to its peak and at most five tokens to either side; what stands before is
+context.
 
 - `pearson_mean`: mean of Pearson's r per exemplar, over those that have one (the paper).
 - `pearson_pooled`: one r over all tokens of all exemplars (the published code).
@@ -29,6 +31,7 @@ from saexplain.common.v1.text_pb2 import TokenSpan
 from saexplain.common.v1.window_pb2 import (
     SPLIT_HELDOUT,
     WINDOW_STRATEGY_NON_ACTIVATING,
+    WINDOW_STRATEGY_RANDOM_ACTIVE,
     WINDOW_STRATEGY_TOP,
     Window,
 )
@@ -66,6 +69,9 @@ REACH = 5
 CONTEXT = 16
 """Tokens shown to the left of the cut."""
 
+RANKED = 100
+"""Exemplars that the bands are drawn from, at most."""
+
 MIN_EXAMPLES = 5
 """Fewer predicted exemplars say nothing (as published)."""
 
@@ -95,7 +101,8 @@ class Predictive:
         version="1",
         description="Predicts the activation at every token of held-out exemplars.",
         selections=(
-            selection(SPLIT_HELDOUT, WINDOW_STRATEGY_TOP, 100),
+            selection(SPLIT_HELDOUT, WINDOW_STRATEGY_TOP, RANKED),
+            selection(SPLIT_HELDOUT, WINDOW_STRATEGY_RANDOM_ACTIVE, 300),
             selection(SPLIT_HELDOUT, WINDOW_STRATEGY_NON_ACTIVATING, 500),
             *baselines.SELECTIONS,
         ),
@@ -139,11 +146,10 @@ class Predictive:
 
 def _drawn(evidence: Evidence, seed: int) -> tuple[list[Window], list[Window]]:
     """The cut exemplars and the cut silent windows matched with them, in the same order."""
-    ranked = evidence.windows(SPLIT_HELDOUT, WINDOW_STRATEGY_TOP)
+    ranked = _ranked(evidence)
     if not enough(len(ranked)):
         return [], []
-    order = np.argsort(-max_activations(ranked), kind="stable")
-    exemplars = [ranked[order[rank]] for rank in draw_ranks(len(ranked), seed)]
+    exemplars = [ranked[rank] for rank in draw_ranks(len(ranked), seed)]
     peaks = [int(np.argmax(w.activations)) for w in exemplars]
     silent = evidence.windows(SPLIT_HELDOUT, WINDOW_STRATEGY_NON_ACTIVATING)
     rng = np.random.default_rng(seed % 2**64)
@@ -153,6 +159,14 @@ def _drawn(evidence: Evidence, seed: int) -> tuple[list[Window], list[Window]]:
     # zip stops at the shorter: with too few silent windows there are fewer matches.
     matched = [cut(chosen[i], peak) for i, peak in zip(picks, peaks, strict=False)]
     return cuts, matched
+
+
+def _ranked(evidence: Evidence) -> list[Window]:
+    """The exemplars, strongest first, each once."""
+    sent = evidence.windows(SPLIT_HELDOUT, WINDOW_STRATEGY_TOP, WINDOW_STRATEGY_RANDOM_ACTIVE)
+    windows = list({w.name: w for w in sent}.values())
+    order = np.argsort(-max_activations(windows), kind="stable")
+    return [windows[place] for place in order[:RANKED]]
 
 
 def cut(window: Window, peak: int) -> Window:
