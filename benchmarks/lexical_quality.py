@@ -4,8 +4,11 @@ Draws eligible features by seed, explains each from the EXPLAIN split (with roun
 probes where a model is at hand), scores the pattern on HELDOUT and prints the funnel, mean
 Pearson and F1, paired bootstrap intervals over features, and the gap closed.
 
+    python -m benchmarks.lexical_quality
     python -m benchmarks.lexical_quality --index FOLDER --model FOLDER [--sae FOLDER]
     python -m benchmarks.lexical_quality --address HOST:PORT --sae-name saes/demo
+
+Without folders or an address the shipped demo is measured.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +26,9 @@ from benchmarks.lexical_run import Outcome, run_feature, values
 from benchmarks.lexical_sources import ELIGIBLE, FolderSource, ServiceSource, Source
 from saexplain.common.v1.explanation_pb2 import ExplanationStatus
 from saexplain.common.v1.feature_pb2 import FeatureStratum
+from services.activation.index.archive import unpack
+from services.activation.registry import load_registry
+from services.activation.settings import ActivationSettings
 from services.scorer.statistics.derived import gap_closed
 
 BASELINES = ("top_token", "token_table")
@@ -145,9 +152,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
-    if not arguments.address and not (arguments.index and arguments.model):
-        parser.error("give --address, or --index and --model")
-    raise SystemExit(asyncio.run(run(arguments)))
+    with tempfile.TemporaryDirectory() as scratch:
+        if not arguments.address and not arguments.index and not arguments.model:
+            use_demo(arguments, Path(scratch))
+        if not arguments.address and not (arguments.index and arguments.model):
+            parser.error("give --address, or --index and --model, or none of them")
+        code = asyncio.run(run(arguments))
+    raise SystemExit(code)
+
+
+def use_demo(arguments: argparse.Namespace, scratch: Path) -> None:
+    """Measures what the repository ships."""
+    settings = ActivationSettings()
+    registry = load_registry(settings.registry)
+    entry = registry.saes[min(registry.saes)]
+    if entry.index is None:
+        raise SystemExit("the registry's first SAE ships no index")
+    arguments.index = unpack(entry.index, scratch / "index").folder
+    arguments.model = Path(registry.model_source(entry.model, settings.cache_dir).location)
+    arguments.sae = entry.folder
 
 
 if __name__ == "__main__":
