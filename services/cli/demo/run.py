@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from services.cli.commands.explain import follow, runs_as_json, worst_code, writ
 from services.cli.commands.index import build
 from services.cli.demo.choose import ChosenFeature, choose_features
 from services.cli.demo.compare import Comparison, compare_indexes
+from services.cli.demo.provider import llm_configured, model_name
 from services.cli.exit_codes import ExitCode
 from services.cli.follow import ExplainRequest, FollowedRun
 from services.cli.output import Output, as_dict
@@ -129,20 +129,17 @@ async def _explain(
     options: DemoOptions,
     output: Output,
 ) -> list[FollowedRun]:
-    model = os.environ.get("SAEXPLAIN_LLM_MODEL", "")
-    explainer = "sage" if llm_configured() else "lexical"
-    output.note(f"explaining {len(chosen)} features with the {explainer} explainer")
+    asks_llm = llm_configured()
+    explainer = "sage" if asks_llm else "lexical"
+    model = await model_name() if asks_llm else ""
+    whom = f", asking {model}" if model else ""
+    output.note(f"explaining {len(chosen)} features with the {explainer} explainer{whom}")
     runs = [FollowedRun(f"{sae.name}/features/{feature.index}") for feature in chosen]
     request = ExplainRequest(
         explainer=requests.explainer_options(explainer, options.seed, model), seed=options.seed
     )
     await follow(client, runs, request, output)
     return runs
-
-
-def llm_configured() -> bool:
-    """True if the environment names a language model's provider."""
-    return bool(os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"))
 
 
 def _in_words(comparison: Comparison) -> str:
