@@ -1,8 +1,8 @@
 """Greedy search for the rule set with the shortest description.
 
 A rule takes over the rows that it matches and that are now predicted weaker than its own
-mean (the pattern's semantics is the maximum over matching rules). Its gain is what coding
-those rows apart saves, less what it costs to name it. The best rule is added until none
+mean at natural prevalence (the pattern's semantics is the maximum over matching rules).
+Its gain is what coding those rows apart saves, less what it costs to name it. The best rule is added until none
 gains; rules that no longer pay are then dropped.
 """
 
@@ -55,9 +55,11 @@ class RuleSearch:
     def __post_init__(self) -> None:
         rows = self.occurrences
         self._levels = levels_of(rows.share)
-        self._weights = _unit_weights(rows, self._levels)
+        # Each row that was seen is one witness for the description length, however many
+        # rows of the population it stands for: a weight is no number of observations.
+        self._witnesses = np.where(rows.weight > 0, 1.0, 0.0)
         self._leaf = np.zeros(len(rows), np.int64)
-        self._counts = [counts_of(self._levels, self._weights)]
+        self._counts = [counts_of(self._levels, self._witnesses)]
         self._strengths = np.zeros(1)
         matchers = candidates.matchers(rows)
         affixes = sum(m.WhichOneof("kind") in ("prefix", "suffix") for m in matchers)
@@ -132,23 +134,23 @@ class RuleSearch:
 
     def _benefits(self, rows: Ints, firing: Bools) -> Floats:
         """Nats saved per row if it were coded as the firing ones among `rows` are."""
-        firing_counts = counts_of(self._levels[rows[firing]], self._weights[rows[firing]])
+        firing_counts = counts_of(self._levels[rows[firing]], self._witnesses[rows[firing]])
         coded = log_probabilities(firing_counts)
         now = np.stack([log_probabilities(c) for c in self._counts])
         levels = self._levels[rows]
         saved = coded[levels] - now[self._leaf[rows], levels]
-        return np.asarray(saved * self._weights[rows])
+        return np.asarray(saved * self._witnesses[rows])
 
     def _score(self, rule: PatternRule, rows: Ints) -> Scored:
         moved = self._takes(rows)
         if not self._proven(moved):
             return Scored(rule, rows, -np.inf)
-        counts = counts_of(self._levels[moved], self._weights[moved])
+        counts = counts_of(self._levels[moved], self._witnesses[moved])
         saved = -code_length(counts)
         leaves = self._leaf[moved]
         for leaf in np.unique(leaves):
             taken = moved[leaves == leaf]
-            gone = counts_of(self._levels[taken], self._weights[taken])
+            gone = counts_of(self._levels[taken], self._witnesses[taken])
             before = self._counts[leaf]
             saved += code_length(before) - code_length(before - gone)
         return Scored(rule, rows, saved - self.costs.rule(rule))
@@ -171,7 +173,7 @@ class RuleSearch:
         return len(np.unique(self.occurrences.document[fired])) >= MIN_DOCUMENTS
 
     def _mean(self, rows: Ints) -> float:
-        weights = self._weights[rows]
+        weights = self.occurrences.weight[rows]
         total = float(weights.sum())
         return float(weights @ self.occurrences.share[rows]) / total if total > 0 else 0.0
 
@@ -181,10 +183,10 @@ class RuleSearch:
         for old in np.unique(self._leaf[moved]):
             gone = moved[self._leaf[moved] == old]
             self._counts[old] = self._counts[old] - counts_of(
-                self._levels[gone], self._weights[gone]
+                self._levels[gone], self._witnesses[gone]
             )
         self._leaf[moved] = leaf
-        self._counts.append(counts_of(self._levels[moved], self._weights[moved]))
+        self._counts.append(counts_of(self._levels[moved], self._witnesses[moved]))
         self._strengths = np.append(self._strengths, self._mean(moved))
         rule = PatternRule()
         rule.CopyFrom(scored.rule)
@@ -208,11 +210,3 @@ def _without(rule: PatternRule, condition: int) -> PatternRule:
     freed.CopyFrom(rule)
     del freed.left[condition]
     return freed
-
-
-def _unit_weights(occurrences: Occurrences, levels: Ints) -> Floats:
-    """Weights in units of firing rows: as many of them as were seen, in effect."""
-    firing = occurrences.weight[levels > 0]
-    if len(firing) == 0:
-        return occurrences.weight
-    return np.asarray(occurrences.weight * (firing.sum() / (firing @ firing)))

@@ -58,7 +58,9 @@ class Trial:
     @property
     def proven(self) -> bool:
         """Whether a token with these measurements may enter a rule."""
-        return self.count >= MIN_TRIALS and self.active >= MIN_ACTIVE
+        enough = self.count >= MIN_TRIALS and self.active >= MIN_ACTIVE
+        # A word of many carriers may stand at a peak now and then.
+        return enough and 2 * self.active >= self.count
 
     def add(self, result: ProbeResult, places: Sequence[int]) -> None:
         """Counts a text in which the token stands at `places`."""
