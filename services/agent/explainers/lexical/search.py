@@ -2,8 +2,8 @@
 
 A rule takes over the rows that it matches and that are now predicted weaker than its own
 mean at natural prevalence (the pattern's semantics is the maximum over matching rules).
-Its gain is what coding those rows apart saves, less what it costs to name it. The best rule is added until none
-gains; rules that no longer pay are then dropped.
+Its gain is what coding those rows apart saves, less what it costs to name it. The best
+rule is added until none gains; rules that no longer pay are then dropped.
 """
 
 from __future__ import annotations
