@@ -24,7 +24,7 @@ from saexplain.common.v1.window_pb2 import (
 from services.common.errors import FailedPrecondition
 from services.common.grpc_client import rpc_errors
 
-_DRAWN_PER_WANTED = 12
+_DRAWN_PER_WANTED = 4
 _AT_ONCE = 8
 _TIMEOUT_SECONDS = 60.0
 _ONE_TOKEN_SHARE = 0.8
