@@ -38,6 +38,8 @@ class DemoOptions:
         sae: name of the SAE; empty for the first one of the registry.
         feature_count: features to explain.
         seed: of the choice of features and of the runs.
+        rounds: of probes at most. Fewer than a run's own default of 4, so that a newcomer
+            waits less; a run that ends for it says so.
         live_document_count: documents of the corpus to sweep now.
         report: where the report goes.
         corpus: the corpus of the shipped index.
@@ -46,6 +48,7 @@ class DemoOptions:
     sae: str = ""
     feature_count: int = 8
     seed: int = 0
+    rounds: int = 2
     live_document_count: int = 120
     report: Path = Path("report.html")
     corpus: Path = CORPUS
@@ -136,7 +139,9 @@ async def _explain(
     output.note(f"explaining {len(chosen)} features with the {explainer} explainer{whom}")
     runs = [FollowedRun(f"{sae.name}/features/{feature.index}") for feature in chosen]
     request = ExplainRequest(
-        explainer=requests.explainer_options(explainer, options.seed, model), seed=options.seed
+        explainer=requests.explainer_options(explainer, options.seed, model),
+        budget=requests.budget_of(options.rounds),
+        seed=options.seed,
     )
     await follow(client, runs, request, output)
     return runs
