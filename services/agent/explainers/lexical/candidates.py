@@ -17,7 +17,7 @@ MIN_FIRINGS = 2
 """Rows above silence that a token needs to be looked at."""
 MAX_LITERALS = 400
 _AFFIX_LENGTHS = (2, 3, 4, 5)
-_MIN_AFFIX_TOKENS = 3
+_MIN_AFFIX_TOKENS = 5
 
 
 def firing_tokens(occurrences: Occurrences) -> list[int]:
@@ -69,7 +69,7 @@ def _foldings(key: bytes, spellings: set[bytes]) -> Iterator[TokenMatcher]:
 
 
 def _affixes(fired: list[bytes]) -> Iterator[TokenMatcher]:
-    """Beginnings and ends that at least three firing words share."""
+    """Beginnings and ends that at least five firing words share."""
     prefixes: dict[bytes, set[bytes]] = defaultdict(set)
     suffixes: dict[bytes, set[bytes]] = defaultdict(set)
     for token in fired:

@@ -55,38 +55,44 @@ def log_probabilities(counts: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class RuleCosts:
-    """Nats to name a rule.
+    """Nats to name a rule, given which tokens fired and what stood left of them.
 
     Attributes:
-        vocabulary: distinct tokens that a literal is chosen from.
+        literals: tokens that fired, from which a rule's literal is chosen.
+        contexts: distinct tokens to the left of firing rows, from which the tokens of a
+            condition are chosen.
         affixes: prefixes and suffixes that are candidates.
     """
 
-    vocabulary: int
+    literals: int
+    contexts: int
     affixes: int
 
-    _KIND = math.log(4)
+    # Kind of matcher; literals, by far the most common, are named for free.
+    _KIND = math.log(8)
     _CLASS = math.log(10)
     # Distance, sign and kind of a condition.
-    _CONDITION = math.log(3 * 2 * 2)
+    _CONDITION = math.log(4 * 2 * 2)
 
     def matcher(self, matcher: TokenMatcher) -> float:
-        """Nats to name a matcher."""
-        kind = matcher.WhichOneof("kind")
-        if kind == "token_class":
-            return self._KIND + self._CLASS
-        choices = self.vocabulary if kind == "literal" else self.affixes
-        return self._KIND + math.log(max(choices, 2))
+        """Nats to name the matcher of a rule's token."""
+        return self._named(matcher, self.literals)
 
     @property
     def alternative(self) -> float:
         """Nats to name one more token of a condition."""
-        return math.log(max(self.vocabulary, 2))
+        return math.log(max(self.contexts, 2))
 
     def rule(self, rule: PatternRule) -> float:
         """Nats to name a rule with its conditions."""
         conditions = sum(
-            self._CONDITION + sum(self.matcher(m) for m in condition.any_of)
+            self._CONDITION + sum(self._named(m, self.contexts) for m in condition.any_of)
             for condition in rule.left
         )
         return self.matcher(rule.token) + conditions
+
+    def _named(self, matcher: TokenMatcher, literals: int) -> float:
+        kind = matcher.WhichOneof("kind")
+        if kind == "literal":
+            return math.log(max(literals, 2))
+        return self._KIND + (self._CLASS if kind == "token_class" else math.log(self.affixes + 2))

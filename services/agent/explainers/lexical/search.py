@@ -62,8 +62,12 @@ class RuleSearch:
         self._counts = [counts_of(self._levels, self._witnesses)]
         self._strengths = np.zeros(1)
         matchers = candidates.matchers(rows)
-        affixes = sum(m.WhichOneof("kind") in ("prefix", "suffix") for m in matchers)
-        self.costs = RuleCosts(len(rows.vocabulary), affixes)
+        kinds = [m.WhichOneof("kind") for m in matchers]
+        self.costs = RuleCosts(
+            literals=kinds.count("literal"),
+            contexts=len(np.unique(rows.history[self._levels > 0])),
+            affixes=kinds.count("prefix") + kinds.count("suffix"),
+        )
         self._rows = [np.flatnonzero(rows.matcher_mask(m)) for m in matchers]
         self._matchers = matchers
 
