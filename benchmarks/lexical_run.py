@@ -8,10 +8,12 @@ from time import perf_counter
 
 from benchmarks.lexical_sources import Source
 from saexplain.agent.v1 import agent_pb2
-from saexplain.common.v1 import explanation_pb2, feature_pb2, score_pb2
+from saexplain.common.v1 import experiment_pb2, explanation_pb2, feature_pb2, score_pb2
+from saexplain.common.v1.experiment_pb2 import HYPOTHESIS_STATUS_SUPPORTED
 from saexplain.explanation.v1 import dossier_pb2
 from saexplain.scorer.v1 import scorer_pb2
 from services.agent.explainers.lexical import LexicalExplainer
+from services.agent.explainers.lexical.hypotheses import is_live
 from services.agent.validate import check_step
 from services.common.names import parse_feature
 from services.common.outcomes import OutcomeThresholds
@@ -109,7 +111,12 @@ async def _explore(
     return state
 
 
-async def _measure(source, feature, facts, probes):
+async def _measure(
+    source: Source,
+    feature: int,
+    facts: feature_pb2.FeatureFacts,
+    probes: Sequence[experiment_pb2.Probe],
+) -> list[experiment_pb2.ProbeResult]:
     encoded = await source.encode(feature, [probe.text for probe in probes])
     return [
         probe_result(p, e, facts, OutcomeThresholds(), [parse_feature(facts.feature)])
@@ -163,8 +170,8 @@ def _values(score: score_pb2.Score) -> dict[str, float | None]:
 
 
 def _supported(state: agent_pb2.RunState) -> tuple[int, int]:
-    live = [h for h in state.hypotheses if h.status in (1, 2, 3)]
-    return sum(h.status == 2 for h in live), len(live)
+    live = [h for h in state.hypotheses if is_live(h)]
+    return sum(h.status == HYPOTHESIS_STATUS_SUPPORTED for h in live), len(live)
 
 
 def value(outcome: Outcome, metric: str, who: str) -> float:
