@@ -45,6 +45,7 @@ lint: $(VENV)/.ready $(PROTOS_VENV)/.ready ## Style, types, layers, contracts
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format -d --exit-code
+	cd protos && ../$(BIN)/buf breaking --against released.binpb
 
 format: $(VENV)/.ready ## Format the code
 	$(BIN)/ruff format .

@@ -33,10 +33,12 @@ def test_committed_stubs_are_those_of_the_contracts(tmp_path: Path) -> None:
     assert fresh == committed, "stubs differ from the contracts: run `make protos` and commit"
 
 
-def test_contracts_pass_the_linter_and_its_format() -> None:
+def test_contracts_pass_the_linter_and_break_nothing_released() -> None:
+    """A renumbered or removed field would be read as something else by an older client."""
     buf = shutil.which("buf", path=str(Path(sys.executable).parent))
     assert buf, "buf is missing: run `make env`"
-    for arguments in (["lint"], ["format", "-d", "--exit-code"]):
+    against = ["breaking", "--against", "released.binpb"]
+    for arguments in (["lint"], ["format", "-d", "--exit-code"], against):
         run = subprocess.run([buf, *arguments], cwd=PROTOS, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout + run.stderr
 
