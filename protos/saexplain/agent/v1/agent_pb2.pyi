@@ -24,6 +24,30 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _VerdictSource:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _VerdictSourceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_VerdictSource.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    VERDICT_SOURCE_UNSPECIFIED: _VerdictSource.ValueType  # 0
+    """Never sent."""
+    VERDICT_SOURCE_CODE: _VerdictSource.ValueType  # 1
+    """The orchestrator's code, from Beta posteriors."""
+    VERDICT_SOURCE_EXPLAINER: _VerdictSource.ValueType  # 2
+    """The explainer, in ReviseHypotheses. The posteriors are recorded beside it."""
+
+class VerdictSource(_VerdictSource, metaclass=_VerdictSourceEnumTypeWrapper):
+    """Who gives verdicts on hypotheses. Outcomes of probes are measured in either case."""
+
+VERDICT_SOURCE_UNSPECIFIED: VerdictSource.ValueType  # 0
+"""Never sent."""
+VERDICT_SOURCE_CODE: VerdictSource.ValueType  # 1
+"""The orchestrator's code, from Beta posteriors."""
+VERDICT_SOURCE_EXPLAINER: VerdictSource.ValueType  # 2
+"""The explainer, in ReviseHypotheses. The posteriors are recorded beside it."""
+global___VerdictSource = VerdictSource
+
 class _RevisionKind:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -108,21 +132,35 @@ class ExplainerOptions(google.protobuf.message.Message):
     NEGATIVE_PROBE_COUNT_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     LLM_FIELD_NUMBER: builtins.int
+    GIVEN_EXPLANATION_FIELD_NUMBER: builtins.int
     explainer: builtins.str
-    """`lexical` or `sage`. Required."""
+    """A name that ListExplainers offers, such as `lexical` or `sage`. Required."""
     version: builtins.str
     """The version that the plan froze. Empty: the present one."""
     hypothesis_count: builtins.int
-    """Initial hypotheses, in [1, 12]; 0 for 4."""
+    """Initial hypotheses, in [1, 12]; 0 for the explainer's own number, see
+    `LoopPolicy`.
+    """
     positive_probe_count: builtins.int
-    """Probes predicted active per hypothesis and round, in [1, 24]; 0 for 6."""
+    """Probes predicted active per hypothesis and round, in [1, 24]; 0 for the
+    explainer's own number.
+    """
     negative_probe_count: builtins.int
-    """Probes predicted inactive per hypothesis and round, in [1, 24]; 0 for 6."""
+    """Probes predicted inactive per hypothesis and round, in [1, 24]; 0 for the
+    explainer's own number.
+    """
     seed: builtins.int
     """Seed of every random choice."""
     @property
     def llm(self) -> saexplain.common.v1.usage_pb2.LlmOptions:
         """The model to ask. Required by explainers that use one."""
+
+    @property
+    def given_explanation(self) -> saexplain.common.v1.explanation_pb2.Explanation:
+        """The explanation that `import` passes on: its texts, at least a label or a
+        description. Status and citations are not taken over. Required by `import`,
+        INVALID_ARGUMENT for any other explainer.
+        """
 
     def __init__(
         self,
@@ -134,9 +172,13 @@ class ExplainerOptions(google.protobuf.message.Message):
         negative_probe_count: builtins.int = ...,
         seed: builtins.int = ...,
         llm: saexplain.common.v1.usage_pb2.LlmOptions | None = ...,
+        given_explanation: saexplain.common.v1.explanation_pb2.Explanation | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_llm", b"_llm", "llm", b"llm"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_llm", b"_llm", "explainer", b"explainer", "hypothesis_count", b"hypothesis_count", "llm", b"llm", "negative_probe_count", b"negative_probe_count", "positive_probe_count", b"positive_probe_count", "seed", b"seed", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_given_explanation", b"_given_explanation", "_llm", b"_llm", "given_explanation", b"given_explanation", "llm", b"llm"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_given_explanation", b"_given_explanation", "_llm", b"_llm", "explainer", b"explainer", "given_explanation", b"given_explanation", "hypothesis_count", b"hypothesis_count", "llm", b"llm", "negative_probe_count", b"negative_probe_count", "positive_probe_count", b"positive_probe_count", "seed", b"seed", "version", b"version"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_given_explanation", b"_given_explanation"]) -> typing.Literal["given_explanation"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_llm", b"_llm"]) -> typing.Literal["llm"] | None: ...
 
 global___ExplainerOptions = ExplainerOptions
@@ -151,8 +193,13 @@ class RunState(google.protobuf.message.Message):
     RESULTS_FIELD_NUMBER: builtins.int
     UNCOVERED_WINDOWS_FIELD_NUMBER: builtins.int
     ROUND_FIELD_NUMBER: builtins.int
+    REVIEW_COUNT_FIELD_NUMBER: builtins.int
     round: builtins.int
     """The round, >= 0."""
+    review_count: builtins.int
+    """Reviews so far of explainers that decide themselves, >= 0; see
+    `ReviseHypothesesResponse.reviewed`.
+    """
     @property
     def hypotheses(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.common.v1.experiment_pb2.Hypothesis]:
         """All hypotheses, dropped ones included."""
@@ -172,8 +219,9 @@ class RunState(google.protobuf.message.Message):
         results: collections.abc.Iterable[saexplain.common.v1.experiment_pb2.ProbeResult] | None = ...,
         uncovered_windows: collections.abc.Iterable[builtins.str] | None = ...,
         round: builtins.int = ...,
+        review_count: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["hypotheses", b"hypotheses", "results", b"results", "round", b"round", "uncovered_windows", b"uncovered_windows"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hypotheses", b"hypotheses", "results", b"results", "review_count", b"review_count", "round", b"round", "uncovered_windows", b"uncovered_windows"]) -> None: ...
 
 global___RunState = RunState
 
@@ -221,6 +269,7 @@ class Explainer(google.protobuf.message.Message):
     USES_LLM_FIELD_NUMBER: builtins.int
     PROMPT_FINGERPRINT_FIELD_NUMBER: builtins.int
     AVAILABLE_FIELD_NUMBER: builtins.int
+    LOOP_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name."""
     version: builtins.str
@@ -233,6 +282,10 @@ class Explainer(google.protobuf.message.Message):
     """SHA-256 (hex) over its prompt templates. Empty where it has none."""
     available: builtins.bool
     """False where it needs a model and the service has none."""
+    @property
+    def loop(self) -> global___LoopPolicy:
+        """How the loop around it runs. Plans freeze it."""
+
     def __init__(
         self,
         *,
@@ -242,10 +295,72 @@ class Explainer(google.protobuf.message.Message):
         uses_llm: builtins.bool = ...,
         prompt_fingerprint: builtins.str = ...,
         available: builtins.bool = ...,
+        loop: global___LoopPolicy | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["available", b"available", "description", b"description", "name", b"name", "prompt_fingerprint", b"prompt_fingerprint", "uses_llm", b"uses_llm", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["loop", b"loop"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["available", b"available", "description", b"description", "loop", b"loop", "name", b"name", "prompt_fingerprint", b"prompt_fingerprint", "uses_llm", b"uses_llm", "version", b"version"]) -> None: ...
 
 global___Explainer = Explainer
+
+@typing.final
+class LoopPolicy(google.protobuf.message.Message):
+    """How the loop around an explainer runs: the orchestrator reads this, never a name."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HYPOTHESIS_COUNT_FIELD_NUMBER: builtins.int
+    ROUND_COUNT_FIELD_NUMBER: builtins.int
+    POSITIVE_PROBE_COUNT_FIELD_NUMBER: builtins.int
+    NEGATIVE_PROBE_COUNT_FIELD_NUMBER: builtins.int
+    VERDICT_SOURCE_FIELD_NUMBER: builtins.int
+    REVISES_LAST_ROUND_FIELD_NUMBER: builtins.int
+    CANDIDATE_COUNT_FIELD_NUMBER: builtins.int
+    CANDIDATE_TOKEN_COUNT_FIELD_NUMBER: builtins.int
+    LLM_TOKEN_COUNT_FIELD_NUMBER: builtins.int
+    hypothesis_count: builtins.int
+    """Initial hypotheses where a request names no number, in [0, 12]. 0: it makes none,
+    writes no probes, and is asked for an explanation at once.
+    """
+    round_count: builtins.int
+    """Rounds of probes where a budget names no number, in [0, 14]."""
+    positive_probe_count: builtins.int
+    """Probes predicted active per hypothesis and round where a request names no number,
+    in [0, 24].
+    """
+    negative_probe_count: builtins.int
+    """The same for those predicted inactive, in [0, 24]."""
+    verdict_source: global___VerdictSource.ValueType
+    """Who decides on hypotheses."""
+    revises_last_round: builtins.bool
+    """True if ReviseHypotheses follows the last round as well."""
+    candidate_count: builtins.int
+    """Explanations that are written independently of each other and compete on SELECT, at
+    most, in [0, 16]. 0: one per round that left something new standing.
+    """
+    candidate_token_count: builtins.int
+    """Tokens of language models at which no further one of them is begun, >= 0; the first
+    one is always written. 0: as many as `candidate_count` says.
+    """
+    llm_token_count: builtins.int
+    """Tokens of language models where a budget names no number, >= 0; 0 for the default
+    of all explainers.
+    """
+    def __init__(
+        self,
+        *,
+        hypothesis_count: builtins.int = ...,
+        round_count: builtins.int = ...,
+        positive_probe_count: builtins.int = ...,
+        negative_probe_count: builtins.int = ...,
+        verdict_source: global___VerdictSource.ValueType = ...,
+        revises_last_round: builtins.bool = ...,
+        candidate_count: builtins.int = ...,
+        candidate_token_count: builtins.int = ...,
+        llm_token_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidate_count", b"candidate_count", "candidate_token_count", b"candidate_token_count", "hypothesis_count", b"hypothesis_count", "llm_token_count", b"llm_token_count", "negative_probe_count", b"negative_probe_count", "positive_probe_count", b"positive_probe_count", "revises_last_round", b"revises_last_round", "round_count", b"round_count", "verdict_source", b"verdict_source"]) -> None: ...
+
+global___LoopPolicy = LoopPolicy
 
 @typing.final
 class ProposeHypothesesRequest(google.protobuf.message.Message):
@@ -398,7 +513,8 @@ class RefusedProbe(google.protobuf.message.Message):
     """The text."""
     reason: builtins.str
     """Why: `repeats_probe`, `repeats_exemplar`, `too_long`, `empty`,
-    `unknown_hypothesis`, `twin_differs_too_much` or `contradiction`.
+    `unknown_hypothesis`, `twin_differs_too_much`, `contradiction` or `beyond_count`
+    (more than were asked for).
     """
     hypothesis_id: builtins.str
     """The hypothesis it was written for."""
@@ -461,6 +577,12 @@ class ReviseHypothesesResponse(google.protobuf.message.Message):
     HYPOTHESES_FIELD_NUMBER: builtins.int
     OPERATIONS_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
+    VERDICTS_FIELD_NUMBER: builtins.int
+    REVIEWED_FIELD_NUMBER: builtins.int
+    reviewed: builtins.bool
+    """True if the explainer reviewed all decided hypotheses in this call and may have
+    opened some again for further probes.
+    """
     @property
     def hypotheses(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.common.v1.experiment_pb2.Hypothesis]:
         """All hypotheses after the revision, dropped ones included."""
@@ -473,17 +595,53 @@ class ReviseHypothesesResponse(google.protobuf.message.Message):
     def usage(self) -> saexplain.common.v1.usage_pb2.LlmUsage:
         """What the call cost."""
 
+    @property
+    def verdicts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainerVerdict]:
+        """Verdicts of an explainer that decides itself; empty for any other."""
+
     def __init__(
         self,
         *,
         hypotheses: collections.abc.Iterable[saexplain.common.v1.experiment_pb2.Hypothesis] | None = ...,
         operations: collections.abc.Iterable[global___RevisionOperation] | None = ...,
         usage: saexplain.common.v1.usage_pb2.LlmUsage | None = ...,
+        verdicts: collections.abc.Iterable[global___ExplainerVerdict] | None = ...,
+        reviewed: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["hypotheses", b"hypotheses", "operations", b"operations", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hypotheses", b"hypotheses", "operations", b"operations", "reviewed", b"reviewed", "usage", b"usage", "verdicts", b"verdicts"]) -> None: ...
 
 global___ReviseHypothesesResponse = ReviseHypothesesResponse
+
+@typing.final
+class ExplainerVerdict(google.protobuf.message.Message):
+    """What an explainer that decides itself says of a hypothesis after a round."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HYPOTHESIS_ID_FIELD_NUMBER: builtins.int
+    HYPOTHESIS_REVISION_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    RATIONALE_FIELD_NUMBER: builtins.int
+    hypothesis_id: builtins.str
+    """The hypothesis."""
+    hypothesis_revision: builtins.int
+    """The revision that the verdict is about, >= 1."""
+    status: saexplain.common.v1.experiment_pb2.HypothesisStatus.ValueType
+    """SUPPORTED, REFUTED, or OPEN where it goes on; a rewording is an operation."""
+    rationale: builtins.str
+    """Why, in a few sentences."""
+    def __init__(
+        self,
+        *,
+        hypothesis_id: builtins.str = ...,
+        hypothesis_revision: builtins.int = ...,
+        status: saexplain.common.v1.experiment_pb2.HypothesisStatus.ValueType = ...,
+        rationale: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hypothesis_id", b"hypothesis_id", "hypothesis_revision", b"hypothesis_revision", "rationale", b"rationale", "status", b"status"]) -> None: ...
+
+global___ExplainerVerdict = ExplainerVerdict
 
 @typing.final
 class RevisionOperation(google.protobuf.message.Message):

@@ -89,6 +89,7 @@ class Plan(google.protobuf.message.Message):
     BUDGET_FIELD_NUMBER: builtins.int
     PROMPT_FINGERPRINT_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
+    LOOP_FIELD_NUMBER: builtins.int
     feature: builtins.str
     """`saes/{sae}/features/{index}`."""
     index: builtins.str
@@ -119,6 +120,10 @@ class Plan(google.protobuf.message.Message):
     def budget(self) -> global___Budget:
         """What may be spent."""
 
+    @property
+    def loop(self) -> saexplain.agent.v1.agent_pb2.LoopPolicy:
+        """How the loop around the explainer runs, as the explainer declared it."""
+
     def __init__(
         self,
         *,
@@ -131,9 +136,10 @@ class Plan(google.protobuf.message.Message):
         budget: global___Budget | None = ...,
         prompt_fingerprint: builtins.str = ...,
         seed: builtins.int = ...,
+        loop: saexplain.agent.v1.agent_pb2.LoopPolicy | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["budget", b"budget", "explainer", b"explainer", "sae", b"sae", "thresholds", b"thresholds"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["budget", b"budget", "explainer", b"explainer", "feature", b"feature", "index", b"index", "methods", b"methods", "prompt_fingerprint", b"prompt_fingerprint", "sae", b"sae", "seed", b"seed", "thresholds", b"thresholds"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["budget", b"budget", "explainer", b"explainer", "loop", b"loop", "sae", b"sae", "thresholds", b"thresholds"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["budget", b"budget", "explainer", b"explainer", "feature", b"feature", "index", b"index", "loop", b"loop", "methods", b"methods", "prompt_fingerprint", b"prompt_fingerprint", "sae", b"sae", "seed", b"seed", "thresholds", b"thresholds"]) -> None: ...
 
 global___Plan = Plan
 
@@ -189,9 +195,11 @@ class Budget(google.protobuf.message.Message):
     MAX_COST_FIELD_NUMBER: builtins.int
     CURRENCY_CODE_FIELD_NUMBER: builtins.int
     max_round_count: builtins.int
-    """Rounds of probes, in [0, 14]; default 4."""
+    """Rounds of probes, in [0, 14]; default the explainer's own, see `LoopPolicy`."""
     max_llm_token_count: builtins.int
-    """Tokens of language models, all kinds counted; default 200,000."""
+    """Tokens of language models, all kinds counted; default the explainer's own, else
+    200,000.
+    """
     max_probe_count: builtins.int
     """Probes in all; default 400."""
     max_cost: builtins.float
@@ -315,6 +323,7 @@ class Round(google.protobuf.message.Message):
     REFUSED_PROBES_FIELD_NUMBER: builtins.int
     HYPOTHESES_FIELD_NUMBER: builtins.int
     OPERATIONS_FIELD_NUMBER: builtins.int
+    EXPLAINER_VERDICTS_FIELD_NUMBER: builtins.int
     round: builtins.int
     """The round, >= 1."""
     @property
@@ -333,6 +342,12 @@ class Round(google.protobuf.message.Message):
     def operations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.agent.v1.agent_pb2.RevisionOperation]:
         """What the revision did."""
 
+    @property
+    def explainer_verdicts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.agent.v1.agent_pb2.ExplainerVerdict]:
+        """What an explainer that decides itself said. Empty where code decides; the
+        posteriors of `hypotheses` are code's in either case.
+        """
+
     def __init__(
         self,
         *,
@@ -341,8 +356,9 @@ class Round(google.protobuf.message.Message):
         refused_probes: collections.abc.Iterable[saexplain.agent.v1.agent_pb2.RefusedProbe] | None = ...,
         hypotheses: collections.abc.Iterable[saexplain.common.v1.experiment_pb2.Hypothesis] | None = ...,
         operations: collections.abc.Iterable[saexplain.agent.v1.agent_pb2.RevisionOperation] | None = ...,
+        explainer_verdicts: collections.abc.Iterable[saexplain.agent.v1.agent_pb2.ExplainerVerdict] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["hypotheses", b"hypotheses", "operations", b"operations", "refused_probes", b"refused_probes", "results", b"results", "round", b"round"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["explainer_verdicts", b"explainer_verdicts", "hypotheses", b"hypotheses", "operations", b"operations", "refused_probes", b"refused_probes", "results", b"results", "round", b"round"]) -> None: ...
 
 global___Round = Round
 
