@@ -32,17 +32,19 @@ from saexplain.common.v1 import usage_pb2 as saexplain_dot_common_dot_v1_dot_usa
 from saexplain.common.v1 import window_pb2 as saexplain_dot_common_dot_v1_dot_window__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n saexplain/scorer/v1/scorer.proto\x12\x13saexplain.scorer.v1\x1a(saexplain/activation/v1/activation.proto\x1a%saexplain/common/v1/explanation.proto\x1a!saexplain/common/v1/feature.proto\x1a!saexplain/common/v1/pattern.proto\x1a\x1fsaexplain/common/v1/score.proto\x1a\x1esaexplain/common/v1/text.proto\x1a\x1fsaexplain/common/v1/usage.proto\x1a saexplain/common/v1/window.proto\"\x88\x01\n\rMethodOptions\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05judge\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x03\x12\x31\n\x03llm\x18\x05 \x01(\x0b\x32\x1f.saexplain.common.v1.LlmOptionsH\x00\x88\x01\x01\x42\x06\n\x04_llm\"\x14\n\x12ListMethodsRequest\"C\n\x13ListMethodsResponse\x12,\n\x07methods\x18\x01 \x03(\x0b\x32\x1b.saexplain.scorer.v1.Method\"\xb9\x01\n\x06Method\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x38\n\nselections\x18\x04 \x03(\x0b\x32$.saexplain.common.v1.WindowSelection\x12\x0f\n\x07metrics\x18\x05 \x03(\t\x12\x14\n\x0cwrites_texts\x18\x06 \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x07 \x01(\t\"\xf4\x02\n\x10PlanScoreRequest\x12\x33\n\x07options\x18\x01 \x01(\x0b\x32\".saexplain.scorer.v1.MethodOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12\x35\n\x0b\x65xplanation\x18\x03 \x01(\x0b\x32 .saexplain.common.v1.Explanation\x12\x34\n\x07windows\x18\x04 \x03(\x0b\x32#.saexplain.activation.v1.WindowList\x12\x30\n\x05\x66\x61\x63ts\x18\x05 \x01(\x0b\x32!.saexplain.common.v1.FeatureFacts\x12@\n\x15other_feature_pattern\x18\x06 \x01(\x0b\x32\x1c.saexplain.common.v1.PatternH\x00\x88\x01\x01\x42\x18\n\x16_other_feature_pattern\"\xa7\x01\n\x11PlanScoreResponse\x12/\n\x05texts\x18\x01 \x03(\x0b\x32 .saexplain.scorer.v1.WrittenText\x12\x33\n\x0bjudge_items\x18\x02 \x03(\x0b\x32\x1e.saexplain.scorer.v1.JudgeItem\x12,\n\x05usage\x18\x03 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\"@\n\x0bWrittenText\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x17\n\x0fintended_active\x18\x03 \x01(\x08\"\xb9\x01\n\tJudgeItem\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x04task\x18\x02 \x01(\x0e\x32\x1e.saexplain.scorer.v1.JudgeTask\x12\x34\n\x0cleft_context\x18\x03 \x01(\x0b\x32\x1e.saexplain.common.v1.TokenSpan\x12.\n\x06tokens\x18\x04 \x01(\x0b\x32\x1e.saexplain.common.v1.TokenSpan\x12\x0c\n\x04text\x18\x05 \x01(\t\"\xdb\x01\n\x0cJudgeRequest\x12\x33\n\x07options\x18\x01 \x01(\x0b\x32\".saexplain.scorer.v1.MethodOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12\x35\n\x0b\x65xplanation\x18\x03 \x01(\x0b\x32 .saexplain.common.v1.Explanation\x12-\n\x05items\x18\x04 \x03(\x0b\x32\x1e.saexplain.scorer.v1.JudgeItem\"s\n\rJudgeResponse\x12\x34\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x1f.saexplain.scorer.v1.Prediction\x12,\n\x05usage\x18\x02 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\"\x86\x01\n\nPrediction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x35\n\x06status\x18\x02 \x01(\x0e\x32%.saexplain.scorer.v1.PredictionStatus\x12\x0e\n\x06shares\x18\x03 \x03(\x02\x12\x14\n\x07\x63overed\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_covered\"\xe2\x03\n\x0cScoreRequest\x12\x33\n\x07options\x18\x01 \x01(\x0b\x32\".saexplain.scorer.v1.MethodOptions\x12\x35\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32 .saexplain.common.v1.Explanation\x12\x30\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32!.saexplain.common.v1.FeatureFacts\x12\x34\n\x07windows\x18\x04 \x03(\x0b\x32#.saexplain.activation.v1.WindowList\x12/\n\x05texts\x18\x05 \x03(\x0b\x32 .saexplain.scorer.v1.WrittenText\x12;\n\rencoded_texts\x18\x06 \x03(\x0b\x32$.saexplain.activation.v1.EncodedText\x12\x34\n\x0bpredictions\x18\x07 \x03(\x0b\x32\x1f.saexplain.scorer.v1.Prediction\x12@\n\x15other_feature_pattern\x18\x08 \x01(\x0b\x32\x1c.saexplain.common.v1.PatternH\x00\x88\x01\x01\x42\x18\n\x16_other_feature_pattern\"B\n\rScoreResponse\x12\x31\n\x06result\x18\x01 \x01(\x0b\x32!.saexplain.common.v1.MethodResult*V\n\tJudgeTask\x12\x1a\n\x16JUDGE_TASK_UNSPECIFIED\x10\x00\x12\x16\n\x12JUDGE_TASK_PREDICT\x10\x01\x12\x15\n\x11JUDGE_TASK_VERIFY\x10\x02*m\n\x10PredictionStatus\x12!\n\x1dPREDICTION_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14PREDICTION_STATUS_OK\x10\x01\x12\x1c\n\x18PREDICTION_STATUS_FAILED\x10\x02\x32\xed\x02\n\rScorerService\x12`\n\x0bListMethods\x12\'.saexplain.scorer.v1.ListMethodsRequest\x1a(.saexplain.scorer.v1.ListMethodsResponse\x12Z\n\tPlanScore\x12%.saexplain.scorer.v1.PlanScoreRequest\x1a&.saexplain.scorer.v1.PlanScoreResponse\x12N\n\x05Judge\x12!.saexplain.scorer.v1.JudgeRequest\x1a\".saexplain.scorer.v1.JudgeResponse\x12N\n\x05Score\x12!.saexplain.scorer.v1.ScoreRequest\x1a\".saexplain.scorer.v1.ScoreResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n saexplain/scorer/v1/scorer.proto\x12\x13saexplain.scorer.v1\x1a(saexplain/activation/v1/activation.proto\x1a%saexplain/common/v1/explanation.proto\x1a!saexplain/common/v1/feature.proto\x1a!saexplain/common/v1/pattern.proto\x1a\x1fsaexplain/common/v1/score.proto\x1a\x1esaexplain/common/v1/text.proto\x1a\x1fsaexplain/common/v1/usage.proto\x1a saexplain/common/v1/window.proto\"\x88\x01\n\rMethodOptions\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05judge\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x03\x12\x31\n\x03llm\x18\x05 \x01(\x0b\x32\x1f.saexplain.common.v1.LlmOptionsH\x00\x88\x01\x01\x42\x06\n\x04_llm\"\x14\n\x12ListMethodsRequest\"C\n\x13ListMethodsResponse\x12,\n\x07methods\x18\x01 \x03(\x0b\x32\x1b.saexplain.scorer.v1.Method\"\xdd\x01\n\x06Method\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x38\n\nselections\x18\x04 \x03(\x0b\x32$.saexplain.common.v1.WindowSelection\x12\x0f\n\x07metrics\x18\x05 \x03(\t\x12\x14\n\x0cwrites_texts\x18\x06 \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x07 \x01(\t\x12\x12\n\nby_default\x18\x08 \x01(\x08\x12\x0e\n\x06judges\x18\t \x03(\t\"\xf4\x02\n\x10PlanScoreRequest\x12\x33\n\x07options\x18\x01 \x01(\x0b\x32\".saexplain.scorer.v1.MethodOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12\x35\n\x0b\x65xplanation\x18\x03 \x01(\x0b\x32 .saexplain.common.v1.Explanation\x12\x34\n\x07windows\x18\x04 \x03(\x0b\x32#.saexplain.activation.v1.WindowList\x12\x30\n\x05\x66\x61\x63ts\x18\x05 \x01(\x0b\x32!.saexplain.common.v1.FeatureFacts\x12@\n\x15other_feature_pattern\x18\x06 \x01(\x0b\x32\x1c.saexplain.common.v1.PatternH\x00\x88\x01\x01\x42\x18\n\x16_other_feature_pattern\"\xa7\x01\n\x11PlanScoreResponse\x12/\n\x05texts\x18\x01 \x03(\x0b\x32 .saexplain.scorer.v1.WrittenText\x12\x33\n\x0bjudge_items\x18\x02 \x03(\x0b\x32\x1e.saexplain.scorer.v1.JudgeItem\x12,\n\x05usage\x18\x03 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\"@\n\x0bWrittenText\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x17\n\x0fintended_active\x18\x03 \x01(\x08\"\xb6\x02\n\tJudgeItem\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x04task\x18\x02 \x01(\x0e\x32\x1e.saexplain.scorer.v1.JudgeTask\x12\x34\n\x0cleft_context\x18\x03 \x01(\x0b\x32\x1e.saexplain.common.v1.TokenSpan\x12.\n\x06tokens\x18\x04 \x01(\x0b\x32\x1e.saexplain.common.v1.TokenSpan\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x12\n\nhighlights\x18\x06 \x03(\x05\x12\x33\n\x08passages\x18\x07 \x03(\x0b\x32!.saexplain.scorer.v1.JudgePassage\x12\x1d\n\x10\x63ontext_position\x18\x08 \x01(\x05H\x00\x88\x01\x01\x42\x13\n\x11_context_position\"\xbc\x01\n\x0cJudgePassage\x12\x34\n\x0cleft_context\x18\x01 \x01(\x0b\x32\x1e.saexplain.common.v1.TokenSpan\x12.\n\x06tokens\x18\x02 \x01(\x0b\x32\x1e.saexplain.common.v1.TokenSpan\x12\x1d\n\x10\x63ontext_position\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\nhighlights\x18\x04 \x03(\x05\x42\x13\n\x11_context_position\"\xdb\x01\n\x0cJudgeRequest\x12\x33\n\x07options\x18\x01 \x01(\x0b\x32\".saexplain.scorer.v1.MethodOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12\x35\n\x0b\x65xplanation\x18\x03 \x01(\x0b\x32 .saexplain.common.v1.Explanation\x12-\n\x05items\x18\x04 \x03(\x0b\x32\x1e.saexplain.scorer.v1.JudgeItem\"s\n\rJudgeResponse\x12\x34\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x1f.saexplain.scorer.v1.Prediction\x12,\n\x05usage\x18\x02 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\"\xba\x02\n\nPrediction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x35\n\x06status\x18\x02 \x01(\x0e\x32%.saexplain.scorer.v1.PredictionStatus\x12\x0e\n\x06shares\x18\x03 \x03(\x02\x12\x14\n\x07\x63overed\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x0bprobability\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06\x63hosen\x18\x06 \x03(\x05\x12\x13\n\x06rating\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x11\n\tembedding\x18\x08 \x03(\x02\x12\x36\n\x0cshare_source\x18\t \x01(\x0e\x32 .saexplain.scorer.v1.ShareSource\x12\r\n\x05model\x18\n \x01(\tB\n\n\x08_coveredB\x0e\n\x0c_probabilityB\t\n\x07_rating\"\xe2\x03\n\x0cScoreRequest\x12\x33\n\x07options\x18\x01 \x01(\x0b\x32\".saexplain.scorer.v1.MethodOptions\x12\x35\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32 .saexplain.common.v1.Explanation\x12\x30\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32!.saexplain.common.v1.FeatureFacts\x12\x34\n\x07windows\x18\x04 \x03(\x0b\x32#.saexplain.activation.v1.WindowList\x12/\n\x05texts\x18\x05 \x03(\x0b\x32 .saexplain.scorer.v1.WrittenText\x12;\n\rencoded_texts\x18\x06 \x03(\x0b\x32$.saexplain.activation.v1.EncodedText\x12\x34\n\x0bpredictions\x18\x07 \x03(\x0b\x32\x1f.saexplain.scorer.v1.Prediction\x12@\n\x15other_feature_pattern\x18\x08 \x01(\x0b\x32\x1c.saexplain.common.v1.PatternH\x00\x88\x01\x01\x42\x18\n\x16_other_feature_pattern\"B\n\rScoreResponse\x12\x31\n\x06result\x18\x01 \x01(\x0b\x32!.saexplain.common.v1.MethodResult*\x9e\x02\n\tJudgeTask\x12\x1a\n\x16JUDGE_TASK_UNSPECIFIED\x10\x00\x12\x16\n\x12JUDGE_TASK_PREDICT\x10\x01\x12\x15\n\x11JUDGE_TASK_VERIFY\x10\x02\x12\x17\n\x13JUDGE_TASK_CLASSIFY\x10\x03\x12\"\n\x1eJUDGE_TASK_CLASSIFY_HIGHLIGHTS\x10\x04\x12\x17\n\x13JUDGE_TASK_SIMULATE\x10\x05\x12\x13\n\x0fJUDGE_TASK_PICK\x10\x06\x12\x19\n\x15JUDGE_TASK_PICK_BLIND\x10\x07\x12\x15\n\x11JUDGE_TASK_SELECT\x10\x08\x12\x13\n\x0fJUDGE_TASK_RATE\x10\t\x12\x14\n\x10JUDGE_TASK_EMBED\x10\n*\x82\x01\n\x0bShareSource\x12\x1c\n\x18SHARE_SOURCE_UNSPECIFIED\x10\x00\x12\"\n\x1eSHARE_SOURCE_LOG_PROBABILITIES\x10\x01\x12\x17\n\x13SHARE_SOURCE_STATED\x10\x02\x12\x18\n\x14SHARE_SOURCE_PATTERN\x10\x03*m\n\x10PredictionStatus\x12!\n\x1dPREDICTION_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14PREDICTION_STATUS_OK\x10\x01\x12\x1c\n\x18PREDICTION_STATUS_FAILED\x10\x02\x32\xed\x02\n\rScorerService\x12`\n\x0bListMethods\x12\'.saexplain.scorer.v1.ListMethodsRequest\x1a(.saexplain.scorer.v1.ListMethodsResponse\x12Z\n\tPlanScore\x12%.saexplain.scorer.v1.PlanScoreRequest\x1a&.saexplain.scorer.v1.PlanScoreResponse\x12N\n\x05Judge\x12!.saexplain.scorer.v1.JudgeRequest\x1a\".saexplain.scorer.v1.JudgeResponse\x12N\n\x05Score\x12!.saexplain.scorer.v1.ScoreRequest\x1a\".saexplain.scorer.v1.ScoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saexplain.scorer.v1.scorer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JUDGETASK']._serialized_start=2586
-  _globals['_JUDGETASK']._serialized_end=2672
-  _globals['_PREDICTIONSTATUS']._serialized_start=2674
-  _globals['_PREDICTIONSTATUS']._serialized_end=2783
+  _globals['_JUDGETASK']._serialized_start=3119
+  _globals['_JUDGETASK']._serialized_end=3405
+  _globals['_SHARESOURCE']._serialized_start=3408
+  _globals['_SHARESOURCE']._serialized_end=3538
+  _globals['_PREDICTIONSTATUS']._serialized_start=3540
+  _globals['_PREDICTIONSTATUS']._serialized_end=3649
   _globals['_METHODOPTIONS']._serialized_start=341
   _globals['_METHODOPTIONS']._serialized_end=477
   _globals['_LISTMETHODSREQUEST']._serialized_start=479
@@ -50,25 +52,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMETHODSRESPONSE']._serialized_start=501
   _globals['_LISTMETHODSRESPONSE']._serialized_end=568
   _globals['_METHOD']._serialized_start=571
-  _globals['_METHOD']._serialized_end=756
-  _globals['_PLANSCOREREQUEST']._serialized_start=759
-  _globals['_PLANSCOREREQUEST']._serialized_end=1131
-  _globals['_PLANSCORERESPONSE']._serialized_start=1134
-  _globals['_PLANSCORERESPONSE']._serialized_end=1301
-  _globals['_WRITTENTEXT']._serialized_start=1303
-  _globals['_WRITTENTEXT']._serialized_end=1367
-  _globals['_JUDGEITEM']._serialized_start=1370
-  _globals['_JUDGEITEM']._serialized_end=1555
-  _globals['_JUDGEREQUEST']._serialized_start=1558
-  _globals['_JUDGEREQUEST']._serialized_end=1777
-  _globals['_JUDGERESPONSE']._serialized_start=1779
-  _globals['_JUDGERESPONSE']._serialized_end=1894
-  _globals['_PREDICTION']._serialized_start=1897
-  _globals['_PREDICTION']._serialized_end=2031
-  _globals['_SCOREREQUEST']._serialized_start=2034
-  _globals['_SCOREREQUEST']._serialized_end=2516
-  _globals['_SCORERESPONSE']._serialized_start=2518
-  _globals['_SCORERESPONSE']._serialized_end=2584
-  _globals['_SCORERSERVICE']._serialized_start=2786
-  _globals['_SCORERSERVICE']._serialized_end=3151
+  _globals['_METHOD']._serialized_end=792
+  _globals['_PLANSCOREREQUEST']._serialized_start=795
+  _globals['_PLANSCOREREQUEST']._serialized_end=1167
+  _globals['_PLANSCORERESPONSE']._serialized_start=1170
+  _globals['_PLANSCORERESPONSE']._serialized_end=1337
+  _globals['_WRITTENTEXT']._serialized_start=1339
+  _globals['_WRITTENTEXT']._serialized_end=1403
+  _globals['_JUDGEITEM']._serialized_start=1406
+  _globals['_JUDGEITEM']._serialized_end=1716
+  _globals['_JUDGEPASSAGE']._serialized_start=1719
+  _globals['_JUDGEPASSAGE']._serialized_end=1907
+  _globals['_JUDGEREQUEST']._serialized_start=1910
+  _globals['_JUDGEREQUEST']._serialized_end=2129
+  _globals['_JUDGERESPONSE']._serialized_start=2131
+  _globals['_JUDGERESPONSE']._serialized_end=2246
+  _globals['_PREDICTION']._serialized_start=2249
+  _globals['_PREDICTION']._serialized_end=2563
+  _globals['_SCOREREQUEST']._serialized_start=2566
+  _globals['_SCOREREQUEST']._serialized_end=3048
+  _globals['_SCORERESPONSE']._serialized_start=3050
+  _globals['_SCORERESPONSE']._serialized_end=3116
+  _globals['_SCORERSERVICE']._serialized_start=3652
+  _globals['_SCORERSERVICE']._serialized_end=4017
 # @@protoc_insertion_point(module_scope)

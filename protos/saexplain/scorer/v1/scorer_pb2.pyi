@@ -39,6 +39,28 @@ class _JudgeTaskEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """Predict the activation at every token."""
     JUDGE_TASK_VERIFY: _JudgeTask.ValueType  # 2
     """Say whether the explanation covers the text."""
+    JUDGE_TASK_CLASSIFY: _JudgeTask.ValueType  # 3
+    """Say how likely the feature activates somewhere in the tokens."""
+    JUDGE_TASK_CLASSIFY_HIGHLIGHTS: _JudgeTask.ValueType  # 4
+    """Say how likely the highlighted tokens are those at which it activates."""
+    JUDGE_TASK_SIMULATE: _JudgeTask.ValueType  # 5
+    """Give the expected activation at every token, from the model's own
+    log-probabilities where the endpoint reports them.
+    """
+    JUDGE_TASK_PICK: _JudgeTask.ValueType  # 6
+    """Pick the passage that the explanation does not cover, all others being covered."""
+    JUDGE_TASK_PICK_BLIND: _JudgeTask.ValueType  # 7
+    """Pick the passage that has nothing to do with the others, without an explanation.
+    Language models only.
+    """
+    JUDGE_TASK_SELECT: _JudgeTask.ValueType  # 8
+    """Choose the passages in which the feature activates; there may be none."""
+    JUDGE_TASK_RATE: _JudgeTask.ValueType  # 9
+    """Rate how clearly the text expresses what is explained: 0 not, 1 partly, 2 clearly.
+    Language models only.
+    """
+    JUDGE_TASK_EMBED: _JudgeTask.ValueType  # 10
+    """Embed the text. Embedding models only."""
 
 class JudgeTask(_JudgeTask, metaclass=_JudgeTaskEnumTypeWrapper):
     """What a judge is asked."""
@@ -49,7 +71,57 @@ JUDGE_TASK_PREDICT: JudgeTask.ValueType  # 1
 """Predict the activation at every token."""
 JUDGE_TASK_VERIFY: JudgeTask.ValueType  # 2
 """Say whether the explanation covers the text."""
+JUDGE_TASK_CLASSIFY: JudgeTask.ValueType  # 3
+"""Say how likely the feature activates somewhere in the tokens."""
+JUDGE_TASK_CLASSIFY_HIGHLIGHTS: JudgeTask.ValueType  # 4
+"""Say how likely the highlighted tokens are those at which it activates."""
+JUDGE_TASK_SIMULATE: JudgeTask.ValueType  # 5
+"""Give the expected activation at every token, from the model's own
+log-probabilities where the endpoint reports them.
+"""
+JUDGE_TASK_PICK: JudgeTask.ValueType  # 6
+"""Pick the passage that the explanation does not cover, all others being covered."""
+JUDGE_TASK_PICK_BLIND: JudgeTask.ValueType  # 7
+"""Pick the passage that has nothing to do with the others, without an explanation.
+Language models only.
+"""
+JUDGE_TASK_SELECT: JudgeTask.ValueType  # 8
+"""Choose the passages in which the feature activates; there may be none."""
+JUDGE_TASK_RATE: JudgeTask.ValueType  # 9
+"""Rate how clearly the text expresses what is explained: 0 not, 1 partly, 2 clearly.
+Language models only.
+"""
+JUDGE_TASK_EMBED: JudgeTask.ValueType  # 10
+"""Embed the text. Embedding models only."""
 global___JudgeTask = JudgeTask
+
+class _ShareSource:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ShareSourceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ShareSource.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SHARE_SOURCE_UNSPECIFIED: _ShareSource.ValueType  # 0
+    """Not said: the task is another."""
+    SHARE_SOURCE_LOG_PROBABILITIES: _ShareSource.ValueType  # 1
+    """Expected values over the log-probabilities of the numbers 0 to 10."""
+    SHARE_SOURCE_STATED: _ShareSource.ValueType  # 2
+    """The numbers that the reply states: the endpoint reports no log-probabilities."""
+    SHARE_SOURCE_PATTERN: _ShareSource.ValueType  # 3
+    """The pattern's strengths."""
+
+class ShareSource(_ShareSource, metaclass=_ShareSourceEnumTypeWrapper):
+    """Where simulated activations come from."""
+
+SHARE_SOURCE_UNSPECIFIED: ShareSource.ValueType  # 0
+"""Not said: the task is another."""
+SHARE_SOURCE_LOG_PROBABILITIES: ShareSource.ValueType  # 1
+"""Expected values over the log-probabilities of the numbers 0 to 10."""
+SHARE_SOURCE_STATED: ShareSource.ValueType  # 2
+"""The numbers that the reply states: the endpoint reports no log-probabilities."""
+SHARE_SOURCE_PATTERN: ShareSource.ValueType  # 3
+"""The pattern's strengths."""
+global___ShareSource = ShareSource
 
 class _PredictionStatus:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -87,7 +159,7 @@ class MethodOptions(google.protobuf.message.Message):
     SEED_FIELD_NUMBER: builtins.int
     LLM_FIELD_NUMBER: builtins.int
     method: builtins.str
-    """`corpus`, `generative`, `predictive` or `input`. Required."""
+    """A name of `ListMethods`, such as `corpus` or `detection`. Required."""
     version: builtins.str
     """The version that the plan froze. Empty: the present one."""
     judge: builtins.str
@@ -158,6 +230,8 @@ class Method(google.protobuf.message.Message):
     METRICS_FIELD_NUMBER: builtins.int
     WRITES_TEXTS_FIELD_NUMBER: builtins.int
     UNAVAILABLE_REASON_FIELD_NUMBER: builtins.int
+    BY_DEFAULT_FIELD_NUMBER: builtins.int
+    JUDGES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name."""
     version: builtins.str
@@ -168,6 +242,8 @@ class Method(google.protobuf.message.Message):
     """Whether texts are written from the explanation."""
     unavailable_reason: builtins.str
     """Why it cannot be run here. Empty where it can."""
+    by_default: builtins.bool
+    """Whether a plan that names no methods includes it."""
     @property
     def selections(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.common.v1.window_pb2.WindowSelection]:
         """Windows to fetch and pass to PlanScore and Score. EXPLAIN windows fit the
@@ -177,6 +253,12 @@ class Method(google.protobuf.message.Message):
     @property
     def metrics(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The metrics it reports, the primary one first."""
+
+    @property
+    def judges(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Judges that can answer its items, of `pattern` and `llm`. Empty for methods that
+        cannot be run.
+        """
 
     def __init__(
         self,
@@ -188,8 +270,10 @@ class Method(google.protobuf.message.Message):
         metrics: collections.abc.Iterable[builtins.str] | None = ...,
         writes_texts: builtins.bool = ...,
         unavailable_reason: builtins.str = ...,
+        by_default: builtins.bool = ...,
+        judges: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["description", b"description", "metrics", b"metrics", "name", b"name", "selections", b"selections", "unavailable_reason", b"unavailable_reason", "version", b"version", "writes_texts", b"writes_texts"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["by_default", b"by_default", "description", b"description", "judges", b"judges", "metrics", b"metrics", "name", b"name", "selections", b"selections", "unavailable_reason", b"unavailable_reason", "version", b"version", "writes_texts", b"writes_texts"]) -> None: ...
 
 global___Method = Method
 
@@ -317,19 +401,39 @@ class JudgeItem(google.protobuf.message.Message):
     LEFT_CONTEXT_FIELD_NUMBER: builtins.int
     TOKENS_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
+    HIGHLIGHTS_FIELD_NUMBER: builtins.int
+    PASSAGES_FIELD_NUMBER: builtins.int
+    CONTEXT_POSITION_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Unique within a plan: the name of a window or the id of a text."""
     task: global___JudgeTask.ValueType
     """What to do with it."""
     text: builtins.str
-    """The text. Only for VERIFY."""
+    """The text. For VERIFY, RATE and EMBED."""
+    context_position: builtins.int
+    """Tokens before the first of `tokens` in its context, >= the length of
+    `left_context`. Absent: that length.
+    """
     @property
     def left_context(self) -> saexplain.common.v1.text_pb2.TokenSpan:
         """Tokens to the left, for reading."""
 
     @property
     def tokens(self) -> saexplain.common.v1.text_pb2.TokenSpan:
-        """Tokens to predict. Absent for VERIFY."""
+        """Tokens to predict. Absent for tasks on a `text` or on `passages`."""
+
+    @property
+    def highlights(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Indices in `tokens` of the highlighted ones, rising, each once; at least one for
+        CLASSIFY_HIGHLIGHTS, empty elsewhere. The set is the method's and says nothing of
+        activations beyond itself.
+        """
+
+    @property
+    def passages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___JudgePassage]:
+        """What is judged together, in the order of showing: 2 to 64 for PICK, PICK_BLIND and
+        SELECT, empty elsewhere.
+        """
 
     def __init__(
         self,
@@ -339,11 +443,53 @@ class JudgeItem(google.protobuf.message.Message):
         left_context: saexplain.common.v1.text_pb2.TokenSpan | None = ...,
         tokens: saexplain.common.v1.text_pb2.TokenSpan | None = ...,
         text: builtins.str = ...,
+        highlights: collections.abc.Iterable[builtins.int] | None = ...,
+        passages: collections.abc.Iterable[global___JudgePassage] | None = ...,
+        context_position: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["left_context", b"left_context", "tokens", b"tokens"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "left_context", b"left_context", "task", b"task", "text", b"text", "tokens", b"tokens"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_context_position", b"_context_position", "context_position", b"context_position", "left_context", b"left_context", "tokens", b"tokens"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_context_position", b"_context_position", "context_position", b"context_position", "highlights", b"highlights", "id", b"id", "left_context", b"left_context", "passages", b"passages", "task", b"task", "text", b"text", "tokens", b"tokens"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_context_position", b"_context_position"]) -> typing.Literal["context_position"] | None: ...
 
 global___JudgeItem = JudgeItem
+
+@typing.final
+class JudgePassage(google.protobuf.message.Message):
+    """A stretch of tokens among others that are judged together."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEFT_CONTEXT_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    CONTEXT_POSITION_FIELD_NUMBER: builtins.int
+    HIGHLIGHTS_FIELD_NUMBER: builtins.int
+    context_position: builtins.int
+    """As in `JudgeItem`."""
+    @property
+    def left_context(self) -> saexplain.common.v1.text_pb2.TokenSpan:
+        """Tokens to the left, for reading."""
+
+    @property
+    def tokens(self) -> saexplain.common.v1.text_pb2.TokenSpan:
+        """The tokens. At least one."""
+
+    @property
+    def highlights(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """As in `JudgeItem`; may be empty."""
+
+    def __init__(
+        self,
+        *,
+        left_context: saexplain.common.v1.text_pb2.TokenSpan | None = ...,
+        tokens: saexplain.common.v1.text_pb2.TokenSpan | None = ...,
+        context_position: builtins.int | None = ...,
+        highlights: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_context_position", b"_context_position", "context_position", b"context_position", "left_context", b"left_context", "tokens", b"tokens"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_context_position", b"_context_position", "context_position", b"context_position", "highlights", b"highlights", "left_context", b"left_context", "tokens", b"tokens"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_context_position", b"_context_position"]) -> typing.Literal["context_position"] | None: ...
+
+global___JudgePassage = JudgePassage
 
 @typing.final
 class JudgeRequest(google.protobuf.message.Message):
@@ -421,17 +567,43 @@ class Prediction(google.protobuf.message.Message):
     STATUS_FIELD_NUMBER: builtins.int
     SHARES_FIELD_NUMBER: builtins.int
     COVERED_FIELD_NUMBER: builtins.int
+    PROBABILITY_FIELD_NUMBER: builtins.int
+    CHOSEN_FIELD_NUMBER: builtins.int
+    RATING_FIELD_NUMBER: builtins.int
+    EMBEDDING_FIELD_NUMBER: builtins.int
+    SHARE_SOURCE_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """The item."""
     status: global___PredictionStatus.ValueType
     """Whether there is an answer."""
     covered: builtins.bool
     """For VERIFY: whether the explanation covers the text."""
+    probability: builtins.float
+    """For CLASSIFY and CLASSIFY_HIGHLIGHTS: how likely, in [0, 1]; from 0.5 on it is a
+    yes.
+    """
+    rating: builtins.int
+    """For RATE: 0, 1 or 2."""
+    share_source: global___ShareSource.ValueType
+    """For SIMULATE: where `shares` come from."""
+    model: builtins.str
+    """The model that answered, where it is another than `MethodOptions.llm.model`."""
     @property
     def shares(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """For PREDICT: predicted share of the reference maximum at each token, same length
-        as the item's tokens.
+        """For PREDICT and SIMULATE: predicted share of the reference maximum at each token,
+        same length as the item's tokens.
         """
+
+    @property
+    def chosen(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """For PICK, PICK_BLIND (exactly one) and SELECT (any number): indices in the item's
+        `passages`, rising, each once.
+        """
+
+    @property
+    def embedding(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """For EMBED: the vector; at least one number, finite, not all 0."""
 
     def __init__(
         self,
@@ -440,10 +612,21 @@ class Prediction(google.protobuf.message.Message):
         status: global___PredictionStatus.ValueType = ...,
         shares: collections.abc.Iterable[builtins.float] | None = ...,
         covered: builtins.bool | None = ...,
+        probability: builtins.float | None = ...,
+        chosen: collections.abc.Iterable[builtins.int] | None = ...,
+        rating: builtins.int | None = ...,
+        embedding: collections.abc.Iterable[builtins.float] | None = ...,
+        share_source: global___ShareSource.ValueType = ...,
+        model: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_covered", b"_covered", "covered", b"covered"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_covered", b"_covered", "covered", b"covered", "item_id", b"item_id", "shares", b"shares", "status", b"status"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_covered", b"_covered", "_probability", b"_probability", "_rating", b"_rating", "covered", b"covered", "probability", b"probability", "rating", b"rating"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_covered", b"_covered", "_probability", b"_probability", "_rating", b"_rating", "chosen", b"chosen", "covered", b"covered", "embedding", b"embedding", "item_id", b"item_id", "model", b"model", "probability", b"probability", "rating", b"rating", "share_source", b"share_source", "shares", b"shares", "status", b"status"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_covered", b"_covered"]) -> typing.Literal["covered"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_probability", b"_probability"]) -> typing.Literal["probability"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_rating", b"_rating"]) -> typing.Literal["rating"] | None: ...
 
 global___Prediction = Prediction
 

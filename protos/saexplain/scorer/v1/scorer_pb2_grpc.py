@@ -108,7 +108,9 @@ class ScorerServiceServicer(object):
 
     def Judge(self, request, context):
         """Predicts items from the explanation: by its pattern where the judge is
-        `pattern`, else by a language model. At most 64 items a call by default.
+        `pattern`, else by a language model; EMBED items by an embedding model. At most
+        64 items a call by default. What has to be judged together is one item
+        (`JudgeItem.passages`), so that items may be split into calls anywhere.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

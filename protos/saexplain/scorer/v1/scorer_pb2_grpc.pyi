@@ -56,7 +56,9 @@ class ScorerServiceStub:
         saexplain.scorer.v1.scorer_pb2.JudgeResponse,
     ]
     """Predicts items from the explanation: by its pattern where the judge is
-    `pattern`, else by a language model. At most 64 items a call by default.
+    `pattern`, else by a language model; EMBED items by an embedding model. At most
+    64 items a call by default. What has to be judged together is one item
+    (`JudgeItem.passages`), so that items may be split into calls anywhere.
     """
 
     Score: grpc.UnaryUnaryMultiCallable[
@@ -105,7 +107,9 @@ class ScorerServiceAsyncStub:
         saexplain.scorer.v1.scorer_pb2.JudgeResponse,
     ]
     """Predicts items from the explanation: by its pattern where the judge is
-    `pattern`, else by a language model. At most 64 items a call by default.
+    `pattern`, else by a language model; EMBED items by an embedding model. At most
+    64 items a call by default. What has to be judged together is one item
+    (`JudgeItem.passages`), so that items may be split into calls anywhere.
     """
 
     Score: grpc.aio.UnaryUnaryMultiCallable[
@@ -160,7 +164,9 @@ class ScorerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[saexplain.scorer.v1.scorer_pb2.JudgeResponse, collections.abc.Awaitable[saexplain.scorer.v1.scorer_pb2.JudgeResponse]]:
         """Predicts items from the explanation: by its pattern where the judge is
-        `pattern`, else by a language model. At most 64 items a call by default.
+        `pattern`, else by a language model; EMBED items by an embedding model. At most
+        64 items a call by default. What has to be judged together is one item
+        (`JudgeItem.passages`), so that items may be split into calls anywhere.
         """
 
     @abc.abstractmethod
