@@ -7,14 +7,78 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import saexplain.common.v1.feature_pb2
 import saexplain.common.v1.tensor_pb2
 import saexplain.common.v1.text_pb2
+import saexplain.common.v1.vocabulary_pb2
 import saexplain.common.v1.window_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _FeatureOrder:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FeatureOrderEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FeatureOrder.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FEATURE_ORDER_UNSPECIFIED: _FeatureOrder.ValueType  # 0
+    """As INDEX."""
+    FEATURE_ORDER_INDEX: _FeatureOrder.ValueType  # 1
+    """By index, rising."""
+    FEATURE_ORDER_DENSITY_RISING: _FeatureOrder.ValueType  # 2
+    """By density, rarest first."""
+    FEATURE_ORDER_DENSITY_FALLING: _FeatureOrder.ValueType  # 3
+    """By density, densest first."""
+
+class FeatureOrder(_FeatureOrder, metaclass=_FeatureOrderEnumTypeWrapper):
+    """Orders of ListFeatures."""
+
+FEATURE_ORDER_UNSPECIFIED: FeatureOrder.ValueType  # 0
+"""As INDEX."""
+FEATURE_ORDER_INDEX: FeatureOrder.ValueType  # 1
+"""By index, rising."""
+FEATURE_ORDER_DENSITY_RISING: FeatureOrder.ValueType  # 2
+"""By density, rarest first."""
+FEATURE_ORDER_DENSITY_FALLING: FeatureOrder.ValueType  # 3
+"""By density, densest first."""
+global___FeatureOrder = FeatureOrder
+
+class _FeatureView:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FeatureViewEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FeatureView.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FEATURE_VIEW_UNSPECIFIED: _FeatureView.ValueType  # 0
+    """As BASIC."""
+    FEATURE_VIEW_BASIC: _FeatureView.ValueType  # 1
+    """`feature`, `density`, `max_activation`, `reference_max`, `stratum` and `splits`."""
+    FEATURE_VIEW_FULL: _FeatureView.ValueType  # 2
+    """All that GetFeature says. FAILED_PRECONDITION (ANNOTATION_NOT_BUILT) where the
+    facts from the weights are not kept with the index.
+    """
+
+class FeatureView(_FeatureView, metaclass=_FeatureViewEnumTypeWrapper):
+    """How much ListFeatures says of each feature."""
+
+FEATURE_VIEW_UNSPECIFIED: FeatureView.ValueType  # 0
+"""As BASIC."""
+FEATURE_VIEW_BASIC: FeatureView.ValueType  # 1
+"""`feature`, `density`, `max_activation`, `reference_max`, `stratum` and `splits`."""
+FEATURE_VIEW_FULL: FeatureView.ValueType  # 2
+"""All that GetFeature says. FAILED_PRECONDITION (ANNOTATION_NOT_BUILT) where the
+facts from the weights are not kept with the index.
+"""
+global___FeatureView = FeatureView
 
 @typing.final
 class ListSaesRequest(google.protobuf.message.Message):
@@ -516,6 +580,349 @@ class GetFeatureResponse(google.protobuf.message.Message):
 global___GetFeatureResponse = GetFeatureResponse
 
 @typing.final
+class ListFeaturesRequest(google.protobuf.message.Message):
+    """Request of ListFeatures."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAE_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    STRATA_FIELD_NUMBER: builtins.int
+    MIN_DENSITY_FIELD_NUMBER: builtins.int
+    MAX_DENSITY_FIELD_NUMBER: builtins.int
+    ORDER_FIELD_NUMBER: builtins.int
+    VIEW_FIELD_NUMBER: builtins.int
+    sae: builtins.str
+    """`saes/{sae}`. Required."""
+    index: builtins.str
+    """`projects/{project}/indexes/{index}`. Empty: the SAE's default index."""
+    page_size: builtins.int
+    """At most so many, in [0, 1000]; 0 for 100."""
+    page_token: builtins.str
+    """`next_page_token` of the page before, of the same request otherwise. Empty for
+    the first.
+    """
+    min_density: builtins.float
+    """Only features of at least this density, in [0, 1]. Absent: no bound."""
+    max_density: builtins.float
+    """Only features of at most this density, in [0, 1]. Absent: no bound."""
+    order: global___FeatureOrder.ValueType
+    """Order of the list; equal features by index. Default INDEX."""
+    view: global___FeatureView.ValueType
+    """How much of each feature. Default BASIC."""
+    @property
+    def strata(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[saexplain.common.v1.feature_pb2.FeatureStratum.ValueType]:
+        """Only features of these strata. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        sae: builtins.str = ...,
+        index: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        strata: collections.abc.Iterable[saexplain.common.v1.feature_pb2.FeatureStratum.ValueType] | None = ...,
+        min_density: builtins.float | None = ...,
+        max_density: builtins.float | None = ...,
+        order: global___FeatureOrder.ValueType = ...,
+        view: global___FeatureView.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_density", b"_max_density", "_min_density", b"_min_density", "max_density", b"max_density", "min_density", b"min_density"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_density", b"_max_density", "_min_density", b"_min_density", "index", b"index", "max_density", b"max_density", "min_density", b"min_density", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "sae", b"sae", "strata", b"strata", "view", b"view"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_density", b"_max_density"]) -> typing.Literal["max_density"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min_density", b"_min_density"]) -> typing.Literal["min_density"] | None: ...
+
+global___ListFeaturesRequest = ListFeaturesRequest
+
+@typing.final
+class ListFeaturesResponse(google.protobuf.message.Message):
+    """Response of ListFeatures."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FEATURES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty on the last page."""
+    total_count: builtins.int
+    """Features that pass the filters, over all pages."""
+    index: builtins.str
+    """The index they come from: `projects/{project}/indexes/{index}`."""
+    @property
+    def features(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.common.v1.feature_pb2.FeatureFacts]:
+        """In the order asked for."""
+
+    def __init__(
+        self,
+        *,
+        features: collections.abc.Iterable[saexplain.common.v1.feature_pb2.FeatureFacts] | None = ...,
+        next_page_token: builtins.str = ...,
+        total_count: builtins.int = ...,
+        index: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["features", b"features", "index", b"index", "next_page_token", b"next_page_token", "total_count", b"total_count"]) -> None: ...
+
+global___ListFeaturesResponse = ListFeaturesResponse
+
+@typing.final
+class ProbeVocabularyRequest(google.protobuf.message.Message):
+    """Request of ProbeVocabulary."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAE_FIELD_NUMBER: builtins.int
+    CARRIERS_FIELD_NUMBER: builtins.int
+    FEATURE_INDICES_FIELD_NUMBER: builtins.int
+    TOKEN_IDS_FIELD_NUMBER: builtins.int
+    TOP_COUNT_FIELD_NUMBER: builtins.int
+    ALL_VALUES_FIELD_NUMBER: builtins.int
+    sae: builtins.str
+    """`saes/{sae}`. Required."""
+    top_count: builtins.int
+    """The strongest so many tokens of each feature, in [1, 256]."""
+    all_values: builtins.bool
+    """True: the value of every chosen feature at every token."""
+    @property
+    def carriers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CarrierInput]:
+        """What to put in front of the tokens; at most 8 by default. Empty: the three short
+        carriers.
+        """
+
+    @property
+    def feature_indices(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Indices of features, each in [0, d_sae), without repeats. Empty: all of them,
+        which is allowed with `top_count` only.
+        """
+
+    @property
+    def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Vocabulary ids to try, without repeats. Empty: the whole vocabulary."""
+
+    def __init__(
+        self,
+        *,
+        sae: builtins.str = ...,
+        carriers: collections.abc.Iterable[global___CarrierInput] | None = ...,
+        feature_indices: collections.abc.Iterable[builtins.int] | None = ...,
+        token_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        top_count: builtins.int = ...,
+        all_values: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["all_values", b"all_values", "selection", b"selection", "top_count", b"top_count"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["all_values", b"all_values", "carriers", b"carriers", "feature_indices", b"feature_indices", "sae", b"sae", "selection", b"selection", "token_ids", b"token_ids", "top_count", b"top_count"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["selection", b"selection"]) -> typing.Literal["top_count", "all_values"] | None: ...
+
+global___ProbeVocabularyRequest = ProbeVocabularyRequest
+
+@typing.final
+class CarrierInput(google.protobuf.message.Message):
+    """What to put in front of the tokens of the vocabulary."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: builtins.int
+    TOKEN_IDS_FIELD_NUMBER: builtins.int
+    BARE_FIELD_NUMBER: builtins.int
+    text: builtins.str
+    """UTF-8, not empty. Special tokens inside are read as plain text."""
+    bare: builtins.bool
+    """True: nothing but the beginning-of-sequence token. For diagnosis only."""
+    @property
+    def token_ids(self) -> global___TokenIds:
+        """Vocabulary ids without the beginning-of-sequence token. At least one."""
+
+    def __init__(
+        self,
+        *,
+        text: builtins.str = ...,
+        token_ids: global___TokenIds | None = ...,
+        bare: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["bare", b"bare", "input", b"input", "text", b"text", "token_ids", b"token_ids"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bare", b"bare", "input", b"input", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["input", b"input"]) -> typing.Literal["text", "token_ids", "bare"] | None: ...
+
+global___CarrierInput = CarrierInput
+
+@typing.final
+class ProbeVocabularyResponse(google.protobuf.message.Message):
+    """A page of answers of ProbeVocabulary, or progress."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CARRIER_INDEX_FIELD_NUMBER: builtins.int
+    CARRIER_FIELD_NUMBER: builtins.int
+    DONE_TOKEN_COUNT_FIELD_NUMBER: builtins.int
+    TOTAL_TOKEN_COUNT_FIELD_NUMBER: builtins.int
+    TOP_TOKENS_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    BACKEND_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    carrier_index: builtins.int
+    """Index of the carrier in the request, or of the short carrier."""
+    done_token_count: builtins.int
+    """Tokens tried so far behind this carrier."""
+    total_token_count: builtins.int
+    """Tokens to try behind this carrier."""
+    backend: builtins.str
+    """What computed the values: `in_process` or `triton`. Set with `carrier`."""
+    key: builtins.str
+    """SHA-256 (hex) over the fingerprints of model, SAE and tokenizer, the carrier's
+    tokens and the tokens tried: equal keys, equal values. Set with `carrier`.
+    """
+    @property
+    def carrier(self) -> saexplain.common.v1.vocabulary_pb2.Carrier:
+        """The carrier. Set on the first message about it only."""
+
+    @property
+    def top_tokens(self) -> global___TopTokensPage:
+        """The strongest tokens of some features; the pages of a carrier come behind all
+        of its progress.
+        """
+
+    @property
+    def values(self) -> global___TokenValuesPage:
+        """Values of the chosen features at some tokens."""
+
+    def __init__(
+        self,
+        *,
+        carrier_index: builtins.int = ...,
+        carrier: saexplain.common.v1.vocabulary_pb2.Carrier | None = ...,
+        done_token_count: builtins.int = ...,
+        total_token_count: builtins.int = ...,
+        top_tokens: global___TopTokensPage | None = ...,
+        values: global___TokenValuesPage | None = ...,
+        backend: builtins.str = ...,
+        key: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["carrier", b"carrier", "page", b"page", "top_tokens", b"top_tokens", "values", b"values"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "carrier", b"carrier", "carrier_index", b"carrier_index", "done_token_count", b"done_token_count", "key", b"key", "page", b"page", "top_tokens", b"top_tokens", "total_token_count", b"total_token_count", "values", b"values"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["page", b"page"]) -> typing.Literal["top_tokens", "values"] | None: ...
+
+global___ProbeVocabularyResponse = ProbeVocabularyResponse
+
+@typing.final
+class TopTokensPage(google.protobuf.message.Message):
+    """The strongest tokens of a run of features."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FEATURE_INDICES_FIELD_NUMBER: builtins.int
+    TOKEN_IDS_FIELD_NUMBER: builtins.int
+    ACTIVATIONS_FIELD_NUMBER: builtins.int
+    POSITIVE_TOKEN_COUNTS_FIELD_NUMBER: builtins.int
+    @property
+    def feature_indices(self) -> saexplain.common.v1.tensor_pb2.Tensor:
+        """int32, shape [features]: which features."""
+
+    @property
+    def token_ids(self) -> saexplain.common.v1.tensor_pb2.Tensor:
+        """int32, shape [features, n]: token ids, strongest first, equal values by id; -1
+        where fewer tokens are above 0.
+        """
+
+    @property
+    def activations(self) -> saexplain.common.v1.tensor_pb2.Tensor:
+        """float32, shape [features, n]: values at them, 0 where there is no token."""
+
+    @property
+    def positive_token_counts(self) -> saexplain.common.v1.tensor_pb2.Tensor:
+        """int32, shape [features]: how many tokens are above 0."""
+
+    def __init__(
+        self,
+        *,
+        feature_indices: saexplain.common.v1.tensor_pb2.Tensor | None = ...,
+        token_ids: saexplain.common.v1.tensor_pb2.Tensor | None = ...,
+        activations: saexplain.common.v1.tensor_pb2.Tensor | None = ...,
+        positive_token_counts: saexplain.common.v1.tensor_pb2.Tensor | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["activations", b"activations", "feature_indices", b"feature_indices", "positive_token_counts", b"positive_token_counts", "token_ids", b"token_ids"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["activations", b"activations", "feature_indices", b"feature_indices", "positive_token_counts", b"positive_token_counts", "token_ids", b"token_ids"]) -> None: ...
+
+global___TopTokensPage = TopTokensPage
+
+@typing.final
+class TokenValuesPage(google.protobuf.message.Message):
+    """Values of the chosen features at a run of tokens."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOKEN_IDS_FIELD_NUMBER: builtins.int
+    ACTIVATIONS_FIELD_NUMBER: builtins.int
+    @property
+    def token_ids(self) -> saexplain.common.v1.tensor_pb2.Tensor:
+        """int32, shape [tokens]: which tokens."""
+
+    @property
+    def activations(self) -> saexplain.common.v1.tensor_pb2.Tensor:
+        """float32, shape [tokens, number of requested features], post-nonlinearity."""
+
+    def __init__(
+        self,
+        *,
+        token_ids: saexplain.common.v1.tensor_pb2.Tensor | None = ...,
+        activations: saexplain.common.v1.tensor_pb2.Tensor | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["activations", b"activations", "token_ids", b"token_ids"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["activations", b"activations", "token_ids", b"token_ids"]) -> None: ...
+
+global___TokenValuesPage = TokenValuesPage
+
+@typing.final
+class GetVocabularyProbeRequest(google.protobuf.message.Message):
+    """Request of GetVocabularyProbe."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """`saes/{sae}/features/{index}`. Required."""
+    index: builtins.str
+    """`projects/{project}/indexes/{index}`. Empty: the SAE's default index."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        index: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["index", b"index", "name", b"name"]) -> None: ...
+
+global___GetVocabularyProbeRequest = GetVocabularyProbeRequest
+
+@typing.final
+class GetVocabularyProbeResponse(google.protobuf.message.Message):
+    """Response of GetVocabularyProbe."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROBES_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    index: builtins.str
+    """The index they are kept with: `projects/{project}/indexes/{index}`."""
+    @property
+    def probes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.common.v1.vocabulary_pb2.CarrierProbe]:
+        """One entry per carrier."""
+
+    def __init__(
+        self,
+        *,
+        probes: collections.abc.Iterable[saexplain.common.v1.vocabulary_pb2.CarrierProbe] | None = ...,
+        index: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["index", b"index", "probes", b"probes"]) -> None: ...
+
+global___GetVocabularyProbeResponse = GetVocabularyProbeResponse
+
+@typing.final
 class ListExemplarsRequest(google.protobuf.message.Message):
     """Request of ListExemplars."""
 
@@ -968,6 +1375,63 @@ class MergeIndexResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["artifact_fingerprint", b"artifact_fingerprint", "key", b"key", "summary", b"summary"]) -> None: ...
 
 global___MergeIndexResponse = MergeIndexResponse
+
+@typing.final
+class AnnotateIndexRequest(google.protobuf.message.Message):
+    """Request of AnnotateIndex."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    """Key of the index; another key than the configuration's is FAILED_PRECONDITION
+    (FINGERPRINT_MISMATCH).
+    """
+    @property
+    def config(self) -> global___IndexConfig:
+        """The configuration."""
+
+    def __init__(
+        self,
+        *,
+        config: global___IndexConfig | None = ...,
+        key: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["config", b"config", "key", b"key"]) -> None: ...
+
+global___AnnotateIndexRequest = AnnotateIndexRequest
+
+@typing.final
+class AnnotateIndexResponse(google.protobuf.message.Message):
+    """Progress of AnnotateIndex; the last one says `done`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DONE_ROW_COUNT_FIELD_NUMBER: builtins.int
+    TOTAL_ROW_COUNT_FIELD_NUMBER: builtins.int
+    DONE_FIELD_NUMBER: builtins.int
+    ARTIFACT_FINGERPRINT_FIELD_NUMBER: builtins.int
+    done_row_count: builtins.int
+    """Rows (a token behind a carrier) computed so far."""
+    total_row_count: builtins.int
+    """Rows to compute."""
+    done: builtins.bool
+    """True on the last message: the annotations are stored."""
+    artifact_fingerprint: builtins.str
+    """SHA-256 (hex) of what is stored. Set on the last message."""
+    def __init__(
+        self,
+        *,
+        done_row_count: builtins.int = ...,
+        total_row_count: builtins.int = ...,
+        done: builtins.bool = ...,
+        artifact_fingerprint: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["artifact_fingerprint", b"artifact_fingerprint", "done", b"done", "done_row_count", b"done_row_count", "total_row_count", b"total_row_count"]) -> None: ...
+
+global___AnnotateIndexResponse = AnnotateIndexResponse
 
 @typing.final
 class IndexSummary(google.protobuf.message.Message):

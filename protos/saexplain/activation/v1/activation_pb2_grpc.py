@@ -67,6 +67,21 @@ class ActivationServiceStub(object):
                 request_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.GetFeatureRequest.SerializeToString,
                 response_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.GetFeatureResponse.FromString,
                 _registered_method=True)
+        self.ListFeatures = channel.unary_unary(
+                '/saexplain.activation.v1.ActivationService/ListFeatures',
+                request_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.ListFeaturesRequest.SerializeToString,
+                response_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.ListFeaturesResponse.FromString,
+                _registered_method=True)
+        self.ProbeVocabulary = channel.unary_stream(
+                '/saexplain.activation.v1.ActivationService/ProbeVocabulary',
+                request_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.ProbeVocabularyRequest.SerializeToString,
+                response_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.ProbeVocabularyResponse.FromString,
+                _registered_method=True)
+        self.GetVocabularyProbe = channel.unary_unary(
+                '/saexplain.activation.v1.ActivationService/GetVocabularyProbe',
+                request_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.GetVocabularyProbeRequest.SerializeToString,
+                response_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.GetVocabularyProbeResponse.FromString,
+                _registered_method=True)
         self.ListExemplars = channel.unary_unary(
                 '/saexplain.activation.v1.ActivationService/ListExemplars',
                 request_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.ListExemplarsRequest.SerializeToString,
@@ -96,6 +111,11 @@ class ActivationServiceStub(object):
                 '/saexplain.activation.v1.ActivationService/MergeIndex',
                 request_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.MergeIndexRequest.SerializeToString,
                 response_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.MergeIndexResponse.FromString,
+                _registered_method=True)
+        self.AnnotateIndex = channel.unary_stream(
+                '/saexplain.activation.v1.ActivationService/AnnotateIndex',
+                request_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.AnnotateIndexRequest.SerializeToString,
+                response_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.AnnotateIndexResponse.FromString,
                 _registered_method=True)
 
 
@@ -151,6 +171,36 @@ class ActivationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFeatures(self, request, context):
+        """Facts about many features, a page at a time, filtered and ordered. Answers come
+        from what is kept with the index. FAILED_PRECONDITION (INDEX_NOT_BUILT) without
+        an index.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProbeVocabulary(self, request, context):
+        """Activations at every token of the vocabulary behind one or more prefixes. Each
+        prefix is computed once. Streams a page per run of features (top tokens) or of
+        tokens (values), carrier by carrier, and progress in between. RESOURCE_EXHAUSTED
+        (QUEUE_FULL) while as many probes as the service admits are waiting;
+        INVALID_ARGUMENT also for TEXT_EMPTY, TEXT_TOO_LONG, TEXT_NOT_UNICODE,
+        TOO_MANY_ITEMS and FEATURE_OUT_OF_RANGE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetVocabularyProbe(self, request, context):
+        """The vocabulary probe of one feature that is kept with an index: the short
+        carriers. FAILED_PRECONDITION (INDEX_NOT_BUILT, ANNOTATION_NOT_BUILT) where there
+        is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListExemplars(self, request, context):
         """Windows of the index for one feature. FAILED_PRECONDITION (INDEX_NOT_BUILT)
         without an index.
@@ -199,6 +249,16 @@ class ActivationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AnnotateIndex(self, request, context):
+        """Computes what is kept beside a merged index and needs no corpus: the vocabulary
+        probe in the short carriers and the facts from the weights, for all features,
+        streaming progress. Safe to repeat: what is there already is answered at once.
+        FAILED_PRECONDITION (INDEX_NOT_BUILT) before the merge. Served by indexers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ActivationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -226,6 +286,21 @@ def add_ActivationServiceServicer_to_server(servicer, server):
                     servicer.GetFeature,
                     request_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.GetFeatureRequest.FromString,
                     response_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.GetFeatureResponse.SerializeToString,
+            ),
+            'ListFeatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFeatures,
+                    request_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.ListFeaturesRequest.FromString,
+                    response_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.ListFeaturesResponse.SerializeToString,
+            ),
+            'ProbeVocabulary': grpc.unary_stream_rpc_method_handler(
+                    servicer.ProbeVocabulary,
+                    request_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.ProbeVocabularyRequest.FromString,
+                    response_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.ProbeVocabularyResponse.SerializeToString,
+            ),
+            'GetVocabularyProbe': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVocabularyProbe,
+                    request_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.GetVocabularyProbeRequest.FromString,
+                    response_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.GetVocabularyProbeResponse.SerializeToString,
             ),
             'ListExemplars': grpc.unary_unary_rpc_method_handler(
                     servicer.ListExemplars,
@@ -256,6 +331,11 @@ def add_ActivationServiceServicer_to_server(servicer, server):
                     servicer.MergeIndex,
                     request_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.MergeIndexRequest.FromString,
                     response_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.MergeIndexResponse.SerializeToString,
+            ),
+            'AnnotateIndex': grpc.unary_stream_rpc_method_handler(
+                    servicer.AnnotateIndex,
+                    request_deserializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.AnnotateIndexRequest.FromString,
+                    response_serializer=saexplain_dot_activation_dot_v1_dot_activation__pb2.AnnotateIndexResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -401,6 +481,87 @@ class ActivationService(object):
             '/saexplain.activation.v1.ActivationService/GetFeature',
             saexplain_dot_activation_dot_v1_dot_activation__pb2.GetFeatureRequest.SerializeToString,
             saexplain_dot_activation_dot_v1_dot_activation__pb2.GetFeatureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFeatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saexplain.activation.v1.ActivationService/ListFeatures',
+            saexplain_dot_activation_dot_v1_dot_activation__pb2.ListFeaturesRequest.SerializeToString,
+            saexplain_dot_activation_dot_v1_dot_activation__pb2.ListFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProbeVocabulary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/saexplain.activation.v1.ActivationService/ProbeVocabulary',
+            saexplain_dot_activation_dot_v1_dot_activation__pb2.ProbeVocabularyRequest.SerializeToString,
+            saexplain_dot_activation_dot_v1_dot_activation__pb2.ProbeVocabularyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVocabularyProbe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saexplain.activation.v1.ActivationService/GetVocabularyProbe',
+            saexplain_dot_activation_dot_v1_dot_activation__pb2.GetVocabularyProbeRequest.SerializeToString,
+            saexplain_dot_activation_dot_v1_dot_activation__pb2.GetVocabularyProbeResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -563,6 +724,33 @@ class ActivationService(object):
             '/saexplain.activation.v1.ActivationService/MergeIndex',
             saexplain_dot_activation_dot_v1_dot_activation__pb2.MergeIndexRequest.SerializeToString,
             saexplain_dot_activation_dot_v1_dot_activation__pb2.MergeIndexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnnotateIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/saexplain.activation.v1.ActivationService/AnnotateIndex',
+            saexplain_dot_activation_dot_v1_dot_activation__pb2.AnnotateIndexRequest.SerializeToString,
+            saexplain_dot_activation_dot_v1_dot_activation__pb2.AnnotateIndexResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -68,6 +68,36 @@ class ActivationServiceStub:
     FAILED_PRECONDITION (INDEX_NOT_BUILT) without an index.
     """
 
+    ListFeatures: grpc.UnaryUnaryMultiCallable[
+        saexplain.activation.v1.activation_pb2.ListFeaturesRequest,
+        saexplain.activation.v1.activation_pb2.ListFeaturesResponse,
+    ]
+    """Facts about many features, a page at a time, filtered and ordered. Answers come
+    from what is kept with the index. FAILED_PRECONDITION (INDEX_NOT_BUILT) without
+    an index.
+    """
+
+    ProbeVocabulary: grpc.UnaryStreamMultiCallable[
+        saexplain.activation.v1.activation_pb2.ProbeVocabularyRequest,
+        saexplain.activation.v1.activation_pb2.ProbeVocabularyResponse,
+    ]
+    """Activations at every token of the vocabulary behind one or more prefixes. Each
+    prefix is computed once. Streams a page per run of features (top tokens) or of
+    tokens (values), carrier by carrier, and progress in between. RESOURCE_EXHAUSTED
+    (QUEUE_FULL) while as many probes as the service admits are waiting;
+    INVALID_ARGUMENT also for TEXT_EMPTY, TEXT_TOO_LONG, TEXT_NOT_UNICODE,
+    TOO_MANY_ITEMS and FEATURE_OUT_OF_RANGE.
+    """
+
+    GetVocabularyProbe: grpc.UnaryUnaryMultiCallable[
+        saexplain.activation.v1.activation_pb2.GetVocabularyProbeRequest,
+        saexplain.activation.v1.activation_pb2.GetVocabularyProbeResponse,
+    ]
+    """The vocabulary probe of one feature that is kept with an index: the short
+    carriers. FAILED_PRECONDITION (INDEX_NOT_BUILT, ANNOTATION_NOT_BUILT) where there
+    is none.
+    """
+
     ListExemplars: grpc.UnaryUnaryMultiCallable[
         saexplain.activation.v1.activation_pb2.ListExemplarsRequest,
         saexplain.activation.v1.activation_pb2.ListExemplarsResponse,
@@ -113,6 +143,16 @@ class ActivationServiceStub:
     """Merges finished shards into an index, exact and independent of their order.
     Safe to repeat. FAILED_PRECONDITION (ARTIFACT_CORRUPT) if a shard is missing or
     damaged. Served by indexers.
+    """
+
+    AnnotateIndex: grpc.UnaryStreamMultiCallable[
+        saexplain.activation.v1.activation_pb2.AnnotateIndexRequest,
+        saexplain.activation.v1.activation_pb2.AnnotateIndexResponse,
+    ]
+    """Computes what is kept beside a merged index and needs no corpus: the vocabulary
+    probe in the short carriers and the facts from the weights, for all features,
+    streaming progress. Safe to repeat: what is there already is answered at once.
+    FAILED_PRECONDITION (INDEX_NOT_BUILT) before the merge. Served by indexers.
     """
 
 class ActivationServiceAsyncStub:
@@ -165,6 +205,36 @@ class ActivationServiceAsyncStub:
     FAILED_PRECONDITION (INDEX_NOT_BUILT) without an index.
     """
 
+    ListFeatures: grpc.aio.UnaryUnaryMultiCallable[
+        saexplain.activation.v1.activation_pb2.ListFeaturesRequest,
+        saexplain.activation.v1.activation_pb2.ListFeaturesResponse,
+    ]
+    """Facts about many features, a page at a time, filtered and ordered. Answers come
+    from what is kept with the index. FAILED_PRECONDITION (INDEX_NOT_BUILT) without
+    an index.
+    """
+
+    ProbeVocabulary: grpc.aio.UnaryStreamMultiCallable[
+        saexplain.activation.v1.activation_pb2.ProbeVocabularyRequest,
+        saexplain.activation.v1.activation_pb2.ProbeVocabularyResponse,
+    ]
+    """Activations at every token of the vocabulary behind one or more prefixes. Each
+    prefix is computed once. Streams a page per run of features (top tokens) or of
+    tokens (values), carrier by carrier, and progress in between. RESOURCE_EXHAUSTED
+    (QUEUE_FULL) while as many probes as the service admits are waiting;
+    INVALID_ARGUMENT also for TEXT_EMPTY, TEXT_TOO_LONG, TEXT_NOT_UNICODE,
+    TOO_MANY_ITEMS and FEATURE_OUT_OF_RANGE.
+    """
+
+    GetVocabularyProbe: grpc.aio.UnaryUnaryMultiCallable[
+        saexplain.activation.v1.activation_pb2.GetVocabularyProbeRequest,
+        saexplain.activation.v1.activation_pb2.GetVocabularyProbeResponse,
+    ]
+    """The vocabulary probe of one feature that is kept with an index: the short
+    carriers. FAILED_PRECONDITION (INDEX_NOT_BUILT, ANNOTATION_NOT_BUILT) where there
+    is none.
+    """
+
     ListExemplars: grpc.aio.UnaryUnaryMultiCallable[
         saexplain.activation.v1.activation_pb2.ListExemplarsRequest,
         saexplain.activation.v1.activation_pb2.ListExemplarsResponse,
@@ -210,6 +280,16 @@ class ActivationServiceAsyncStub:
     """Merges finished shards into an index, exact and independent of their order.
     Safe to repeat. FAILED_PRECONDITION (ARTIFACT_CORRUPT) if a shard is missing or
     damaged. Served by indexers.
+    """
+
+    AnnotateIndex: grpc.aio.UnaryStreamMultiCallable[
+        saexplain.activation.v1.activation_pb2.AnnotateIndexRequest,
+        saexplain.activation.v1.activation_pb2.AnnotateIndexResponse,
+    ]
+    """Computes what is kept beside a merged index and needs no corpus: the vocabulary
+    probe in the short carriers and the facts from the weights, for all features,
+    streaming progress. Safe to repeat: what is there already is answered at once.
+    FAILED_PRECONDITION (INDEX_NOT_BUILT) before the merge. Served by indexers.
     """
 
 class ActivationServiceServicer(metaclass=abc.ABCMeta):
@@ -273,6 +353,42 @@ class ActivationServiceServicer(metaclass=abc.ABCMeta):
         """
 
     @abc.abstractmethod
+    def ListFeatures(
+        self,
+        request: saexplain.activation.v1.activation_pb2.ListFeaturesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[saexplain.activation.v1.activation_pb2.ListFeaturesResponse, collections.abc.Awaitable[saexplain.activation.v1.activation_pb2.ListFeaturesResponse]]:
+        """Facts about many features, a page at a time, filtered and ordered. Answers come
+        from what is kept with the index. FAILED_PRECONDITION (INDEX_NOT_BUILT) without
+        an index.
+        """
+
+    @abc.abstractmethod
+    def ProbeVocabulary(
+        self,
+        request: saexplain.activation.v1.activation_pb2.ProbeVocabularyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[saexplain.activation.v1.activation_pb2.ProbeVocabularyResponse], collections.abc.AsyncIterator[saexplain.activation.v1.activation_pb2.ProbeVocabularyResponse]]:
+        """Activations at every token of the vocabulary behind one or more prefixes. Each
+        prefix is computed once. Streams a page per run of features (top tokens) or of
+        tokens (values), carrier by carrier, and progress in between. RESOURCE_EXHAUSTED
+        (QUEUE_FULL) while as many probes as the service admits are waiting;
+        INVALID_ARGUMENT also for TEXT_EMPTY, TEXT_TOO_LONG, TEXT_NOT_UNICODE,
+        TOO_MANY_ITEMS and FEATURE_OUT_OF_RANGE.
+        """
+
+    @abc.abstractmethod
+    def GetVocabularyProbe(
+        self,
+        request: saexplain.activation.v1.activation_pb2.GetVocabularyProbeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[saexplain.activation.v1.activation_pb2.GetVocabularyProbeResponse, collections.abc.Awaitable[saexplain.activation.v1.activation_pb2.GetVocabularyProbeResponse]]:
+        """The vocabulary probe of one feature that is kept with an index: the short
+        carriers. FAILED_PRECONDITION (INDEX_NOT_BUILT, ANNOTATION_NOT_BUILT) where there
+        is none.
+        """
+
+    @abc.abstractmethod
     def ListExemplars(
         self,
         request: saexplain.activation.v1.activation_pb2.ListExemplarsRequest,
@@ -329,6 +445,18 @@ class ActivationServiceServicer(metaclass=abc.ABCMeta):
         """Merges finished shards into an index, exact and independent of their order.
         Safe to repeat. FAILED_PRECONDITION (ARTIFACT_CORRUPT) if a shard is missing or
         damaged. Served by indexers.
+        """
+
+    @abc.abstractmethod
+    def AnnotateIndex(
+        self,
+        request: saexplain.activation.v1.activation_pb2.AnnotateIndexRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[saexplain.activation.v1.activation_pb2.AnnotateIndexResponse], collections.abc.AsyncIterator[saexplain.activation.v1.activation_pb2.AnnotateIndexResponse]]:
+        """Computes what is kept beside a merged index and needs no corpus: the vocabulary
+        probe in the short carriers and the facts from the weights, for all features,
+        streaming progress. Safe to repeat: what is there already is answered at once.
+        FAILED_PRECONDITION (INDEX_NOT_BUILT) before the merge. Served by indexers.
         """
 
 def add_ActivationServiceServicer_to_server(servicer: ActivationServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -27,55 +27,58 @@ from saexplain.common.v1 import experiment_pb2 as saexplain_dot_common_dot_v1_do
 from saexplain.common.v1 import explanation_pb2 as saexplain_dot_common_dot_v1_dot_explanation__pb2
 from saexplain.common.v1 import feature_pb2 as saexplain_dot_common_dot_v1_dot_feature__pb2
 from saexplain.common.v1 import usage_pb2 as saexplain_dot_common_dot_v1_dot_usage__pb2
+from saexplain.common.v1 import vocabulary_pb2 as saexplain_dot_common_dot_v1_dot_vocabulary__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esaexplain/agent/v1/agent.proto\x12\x12saexplain.agent.v1\x1a(saexplain/activation/v1/activation.proto\x1a$saexplain/common/v1/experiment.proto\x1a%saexplain/common/v1/explanation.proto\x1a!saexplain/common/v1/feature.proto\x1a\x1fsaexplain/common/v1/usage.proto\"\xb4\x01\n\x08\x45vidence\x12\x30\n\x05\x66\x61\x63ts\x18\x01 \x01(\x0b\x32!.saexplain.common.v1.FeatureFacts\x12\x34\n\x07windows\x18\x02 \x03(\x0b\x32#.saexplain.activation.v1.WindowList\x12@\n\x0ftoken_neighbors\x18\x03 \x03(\x0b\x32\'.saexplain.activation.v1.TokenNeighbors\"\xad\x02\n\x10\x45xplainerOptions\x12\x11\n\texplainer\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x18\n\x10hypothesis_count\x18\x03 \x01(\x05\x12\x1c\n\x14positive_probe_count\x18\x04 \x01(\x05\x12\x1c\n\x14negative_probe_count\x18\x05 \x01(\x05\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x31\n\x03llm\x18\x07 \x01(\x0b\x32\x1f.saexplain.common.v1.LlmOptionsH\x00\x88\x01\x01\x12@\n\x11given_explanation\x18\x08 \x01(\x0b\x32 .saexplain.common.v1.ExplanationH\x01\x88\x01\x01\x42\x06\n\x04_llmB\x14\n\x12_given_explanation\"\xb2\x01\n\x08RunState\x12\x33\n\nhypotheses\x18\x01 \x03(\x0b\x32\x1f.saexplain.common.v1.Hypothesis\x12\x31\n\x07results\x18\x02 \x03(\x0b\x32 .saexplain.common.v1.ProbeResult\x12\x19\n\x11uncovered_windows\x18\x03 \x03(\t\x12\r\n\x05round\x18\x04 \x01(\x05\x12\x14\n\x0creview_count\x18\x05 \x01(\x05\"\x17\n\x15ListExplainersRequest\"K\n\x16ListExplainersResponse\x12\x31\n\nexplainers\x18\x01 \x03(\x0b\x32\x1d.saexplain.agent.v1.Explainer\"\xae\x01\n\tExplainer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x10\n\x08uses_llm\x18\x04 \x01(\x08\x12\x1a\n\x12prompt_fingerprint\x18\x05 \x01(\t\x12\x11\n\tavailable\x18\x06 \x01(\x08\x12,\n\x04loop\x18\x07 \x01(\x0b\x32\x1e.saexplain.agent.v1.LoopPolicy\"\x9f\x02\n\nLoopPolicy\x12\x18\n\x10hypothesis_count\x18\x01 \x01(\x05\x12\x13\n\x0bround_count\x18\x02 \x01(\x05\x12\x1c\n\x14positive_probe_count\x18\x03 \x01(\x05\x12\x1c\n\x14negative_probe_count\x18\x04 \x01(\x05\x12\x39\n\x0everdict_source\x18\x05 \x01(\x0e\x32!.saexplain.agent.v1.VerdictSource\x12\x1a\n\x12revises_last_round\x18\x06 \x01(\x08\x12\x17\n\x0f\x63\x61ndidate_count\x18\x07 \x01(\x05\x12\x1d\n\x15\x63\x61ndidate_token_count\x18\x08 \x01(\x03\x12\x17\n\x0fllm_token_count\x18\t \x01(\x03\"\xb3\x01\n\x18ProposeHypothesesRequest\x12\x35\n\x07options\x18\x01 \x01(\x0b\x32$.saexplain.agent.v1.ExplainerOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12.\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x1c.saexplain.agent.v1.Evidence\"\x9c\x01\n\x19ProposeHypothesesResponse\x12\x33\n\nhypotheses\x18\x01 \x03(\x0b\x32\x1f.saexplain.common.v1.Hypothesis\x12,\n\x05usage\x18\x02 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\x12\x1c\n\x14no_hypothesis_reason\x18\x03 \x01(\t\"\xdb\x01\n\x13\x44\x65signProbesRequest\x12\x35\n\x07options\x18\x01 \x01(\x0b\x32$.saexplain.agent.v1.ExplainerOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12.\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x1c.saexplain.agent.v1.Evidence\x12+\n\x05state\x18\x04 \x01(\x0b\x32\x1c.saexplain.agent.v1.RunState\"\xaa\x01\n\x14\x44\x65signProbesResponse\x12*\n\x06probes\x18\x01 \x03(\x0b\x32\x1a.saexplain.common.v1.Probe\x12\x38\n\x0erefused_probes\x18\x02 \x03(\x0b\x32 .saexplain.agent.v1.RefusedProbe\x12,\n\x05usage\x18\x03 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\"C\n\x0cRefusedProbe\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rhypothesis_id\x18\x03 \x01(\t\"\xdf\x01\n\x17ReviseHypothesesRequest\x12\x35\n\x07options\x18\x01 \x01(\x0b\x32$.saexplain.agent.v1.ExplainerOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12.\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x1c.saexplain.agent.v1.Evidence\x12+\n\x05state\x18\x04 \x01(\x0b\x32\x1c.saexplain.agent.v1.RunState\"\x82\x02\n\x18ReviseHypothesesResponse\x12\x33\n\nhypotheses\x18\x01 \x03(\x0b\x32\x1f.saexplain.common.v1.Hypothesis\x12\x39\n\noperations\x18\x02 \x03(\x0b\x32%.saexplain.agent.v1.RevisionOperation\x12,\n\x05usage\x18\x03 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\x12\x36\n\x08verdicts\x18\x04 \x03(\x0b\x32$.saexplain.agent.v1.ExplainerVerdict\x12\x10\n\x08reviewed\x18\x05 \x01(\x08\"\x90\x01\n\x10\x45xplainerVerdict\x12\x15\n\rhypothesis_id\x18\x01 \x01(\t\x12\x1b\n\x13hypothesis_revision\x18\x02 \x01(\x05\x12\x35\n\x06status\x18\x03 \x01(\x0e\x32%.saexplain.common.v1.HypothesisStatus\x12\x11\n\trationale\x18\x04 \x01(\t\"x\n\x11RevisionOperation\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .saexplain.agent.v1.RevisionKind\x12\x0f\n\x07sources\x18\x02 \x03(\t\x12\x0f\n\x07targets\x18\x03 \x03(\t\x12\x11\n\trationale\x18\x04 \x01(\t\"\xd9\x01\n\x11SynthesizeRequest\x12\x35\n\x07options\x18\x01 \x01(\x0b\x32$.saexplain.agent.v1.ExplainerOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12.\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x1c.saexplain.agent.v1.Evidence\x12+\n\x05state\x18\x04 \x01(\x0b\x32\x1c.saexplain.agent.v1.RunState\"\x94\x01\n\x12SynthesizeResponse\x12\x35\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32 .saexplain.common.v1.Explanation\x12\x19\n\x11removed_citations\x18\x02 \x03(\t\x12,\n\x05usage\x18\x03 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage*f\n\rVerdictSource\x12\x1e\n\x1aVERDICT_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13VERDICT_SOURCE_CODE\x10\x01\x12\x1c\n\x18VERDICT_SOURCE_EXPLAINER\x10\x02*\xaa\x01\n\x0cRevisionKind\x12\x1d\n\x19REVISION_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14REVISION_KIND_REFINE\x10\x01\x12\x17\n\x13REVISION_KIND_SPLIT\x10\x02\x12\x17\n\x13REVISION_KIND_MERGE\x10\x03\x12\x18\n\x14REVISION_KIND_REJECT\x10\x04\x12\x15\n\x11REVISION_KIND_ADD\x10\x05\x32\x98\x04\n\x0c\x41gentService\x12g\n\x0eListExplainers\x12).saexplain.agent.v1.ListExplainersRequest\x1a*.saexplain.agent.v1.ListExplainersResponse\x12p\n\x11ProposeHypotheses\x12,.saexplain.agent.v1.ProposeHypothesesRequest\x1a-.saexplain.agent.v1.ProposeHypothesesResponse\x12\x61\n\x0c\x44\x65signProbes\x12\'.saexplain.agent.v1.DesignProbesRequest\x1a(.saexplain.agent.v1.DesignProbesResponse\x12m\n\x10ReviseHypotheses\x12+.saexplain.agent.v1.ReviseHypothesesRequest\x1a,.saexplain.agent.v1.ReviseHypothesesResponse\x12[\n\nSynthesize\x12%.saexplain.agent.v1.SynthesizeRequest\x1a&.saexplain.agent.v1.SynthesizeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esaexplain/agent/v1/agent.proto\x12\x12saexplain.agent.v1\x1a(saexplain/activation/v1/activation.proto\x1a$saexplain/common/v1/experiment.proto\x1a%saexplain/common/v1/explanation.proto\x1a!saexplain/common/v1/feature.proto\x1a\x1fsaexplain/common/v1/usage.proto\x1a$saexplain/common/v1/vocabulary.proto\"\xd3\x02\n\x08\x45vidence\x12\x30\n\x05\x66\x61\x63ts\x18\x01 \x01(\x0b\x32!.saexplain.common.v1.FeatureFacts\x12\x34\n\x07windows\x18\x02 \x03(\x0b\x32#.saexplain.activation.v1.WindowList\x12@\n\x0ftoken_neighbors\x18\x03 \x03(\x0b\x32\'.saexplain.activation.v1.TokenNeighbors\x12<\n\x11vocabulary_probes\x18\x04 \x03(\x0b\x32!.saexplain.common.v1.CarrierProbe\x12 \n\x18vocabulary_absent_reason\x18\x05 \x01(\t\x12\x31\n\x07\x63\x65iling\x18\x06 \x01(\x0b\x32\x1b.saexplain.agent.v1.CeilingH\x00\x88\x01\x01\x42\n\n\x08_ceiling\"Q\n\x07\x43\x65iling\x12\x14\n\x0c\x61\x63tive_share\x18\x01 \x01(\x01\x12\x16\n\x0e\x65xemplar_count\x18\x02 \x01(\x05\x12\x18\n\x10tokens_each_side\x18\x03 \x01(\x05\"\xad\x02\n\x10\x45xplainerOptions\x12\x11\n\texplainer\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x18\n\x10hypothesis_count\x18\x03 \x01(\x05\x12\x1c\n\x14positive_probe_count\x18\x04 \x01(\x05\x12\x1c\n\x14negative_probe_count\x18\x05 \x01(\x05\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x31\n\x03llm\x18\x07 \x01(\x0b\x32\x1f.saexplain.common.v1.LlmOptionsH\x00\x88\x01\x01\x12@\n\x11given_explanation\x18\x08 \x01(\x0b\x32 .saexplain.common.v1.ExplanationH\x01\x88\x01\x01\x42\x06\n\x04_llmB\x14\n\x12_given_explanation\"\xb2\x01\n\x08RunState\x12\x33\n\nhypotheses\x18\x01 \x03(\x0b\x32\x1f.saexplain.common.v1.Hypothesis\x12\x31\n\x07results\x18\x02 \x03(\x0b\x32 .saexplain.common.v1.ProbeResult\x12\x19\n\x11uncovered_windows\x18\x03 \x03(\t\x12\r\n\x05round\x18\x04 \x01(\x05\x12\x14\n\x0creview_count\x18\x05 \x01(\x05\"\x17\n\x15ListExplainersRequest\"K\n\x16ListExplainersResponse\x12\x31\n\nexplainers\x18\x01 \x03(\x0b\x32\x1d.saexplain.agent.v1.Explainer\"\xae\x01\n\tExplainer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x10\n\x08uses_llm\x18\x04 \x01(\x08\x12\x1a\n\x12prompt_fingerprint\x18\x05 \x01(\t\x12\x11\n\tavailable\x18\x06 \x01(\x08\x12,\n\x04loop\x18\x07 \x01(\x0b\x32\x1e.saexplain.agent.v1.LoopPolicy\"\x9f\x02\n\nLoopPolicy\x12\x18\n\x10hypothesis_count\x18\x01 \x01(\x05\x12\x13\n\x0bround_count\x18\x02 \x01(\x05\x12\x1c\n\x14positive_probe_count\x18\x03 \x01(\x05\x12\x1c\n\x14negative_probe_count\x18\x04 \x01(\x05\x12\x39\n\x0everdict_source\x18\x05 \x01(\x0e\x32!.saexplain.agent.v1.VerdictSource\x12\x1a\n\x12revises_last_round\x18\x06 \x01(\x08\x12\x17\n\x0f\x63\x61ndidate_count\x18\x07 \x01(\x05\x12\x1d\n\x15\x63\x61ndidate_token_count\x18\x08 \x01(\x03\x12\x17\n\x0fllm_token_count\x18\t \x01(\x03\"\xb3\x01\n\x18ProposeHypothesesRequest\x12\x35\n\x07options\x18\x01 \x01(\x0b\x32$.saexplain.agent.v1.ExplainerOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12.\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x1c.saexplain.agent.v1.Evidence\"\x9c\x01\n\x19ProposeHypothesesResponse\x12\x33\n\nhypotheses\x18\x01 \x03(\x0b\x32\x1f.saexplain.common.v1.Hypothesis\x12,\n\x05usage\x18\x02 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\x12\x1c\n\x14no_hypothesis_reason\x18\x03 \x01(\t\"\xdb\x01\n\x13\x44\x65signProbesRequest\x12\x35\n\x07options\x18\x01 \x01(\x0b\x32$.saexplain.agent.v1.ExplainerOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12.\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x1c.saexplain.agent.v1.Evidence\x12+\n\x05state\x18\x04 \x01(\x0b\x32\x1c.saexplain.agent.v1.RunState\"\xaa\x01\n\x14\x44\x65signProbesResponse\x12*\n\x06probes\x18\x01 \x03(\x0b\x32\x1a.saexplain.common.v1.Probe\x12\x38\n\x0erefused_probes\x18\x02 \x03(\x0b\x32 .saexplain.agent.v1.RefusedProbe\x12,\n\x05usage\x18\x03 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\"C\n\x0cRefusedProbe\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rhypothesis_id\x18\x03 \x01(\t\"\xdf\x01\n\x17ReviseHypothesesRequest\x12\x35\n\x07options\x18\x01 \x01(\x0b\x32$.saexplain.agent.v1.ExplainerOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12.\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x1c.saexplain.agent.v1.Evidence\x12+\n\x05state\x18\x04 \x01(\x0b\x32\x1c.saexplain.agent.v1.RunState\"\x82\x02\n\x18ReviseHypothesesResponse\x12\x33\n\nhypotheses\x18\x01 \x03(\x0b\x32\x1f.saexplain.common.v1.Hypothesis\x12\x39\n\noperations\x18\x02 \x03(\x0b\x32%.saexplain.agent.v1.RevisionOperation\x12,\n\x05usage\x18\x03 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\x12\x36\n\x08verdicts\x18\x04 \x03(\x0b\x32$.saexplain.agent.v1.ExplainerVerdict\x12\x10\n\x08reviewed\x18\x05 \x01(\x08\"\x90\x01\n\x10\x45xplainerVerdict\x12\x15\n\rhypothesis_id\x18\x01 \x01(\t\x12\x1b\n\x13hypothesis_revision\x18\x02 \x01(\x05\x12\x35\n\x06status\x18\x03 \x01(\x0e\x32%.saexplain.common.v1.HypothesisStatus\x12\x11\n\trationale\x18\x04 \x01(\t\"x\n\x11RevisionOperation\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .saexplain.agent.v1.RevisionKind\x12\x0f\n\x07sources\x18\x02 \x03(\t\x12\x0f\n\x07targets\x18\x03 \x03(\t\x12\x11\n\trationale\x18\x04 \x01(\t\"\xd9\x01\n\x11SynthesizeRequest\x12\x35\n\x07options\x18\x01 \x01(\x0b\x32$.saexplain.agent.v1.ExplainerOptions\x12\x30\n\x05scope\x18\x02 \x01(\x0b\x32!.saexplain.common.v1.JournalScope\x12.\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x1c.saexplain.agent.v1.Evidence\x12+\n\x05state\x18\x04 \x01(\x0b\x32\x1c.saexplain.agent.v1.RunState\"\x94\x01\n\x12SynthesizeResponse\x12\x35\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32 .saexplain.common.v1.Explanation\x12\x19\n\x11removed_citations\x18\x02 \x03(\t\x12,\n\x05usage\x18\x03 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage*f\n\rVerdictSource\x12\x1e\n\x1aVERDICT_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13VERDICT_SOURCE_CODE\x10\x01\x12\x1c\n\x18VERDICT_SOURCE_EXPLAINER\x10\x02*\xaa\x01\n\x0cRevisionKind\x12\x1d\n\x19REVISION_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14REVISION_KIND_REFINE\x10\x01\x12\x17\n\x13REVISION_KIND_SPLIT\x10\x02\x12\x17\n\x13REVISION_KIND_MERGE\x10\x03\x12\x18\n\x14REVISION_KIND_REJECT\x10\x04\x12\x15\n\x11REVISION_KIND_ADD\x10\x05\x32\x98\x04\n\x0c\x41gentService\x12g\n\x0eListExplainers\x12).saexplain.agent.v1.ListExplainersRequest\x1a*.saexplain.agent.v1.ListExplainersResponse\x12p\n\x11ProposeHypotheses\x12,.saexplain.agent.v1.ProposeHypothesesRequest\x1a-.saexplain.agent.v1.ProposeHypothesesResponse\x12\x61\n\x0c\x44\x65signProbes\x12\'.saexplain.agent.v1.DesignProbesRequest\x1a(.saexplain.agent.v1.DesignProbesResponse\x12m\n\x10ReviseHypotheses\x12+.saexplain.agent.v1.ReviseHypothesesRequest\x1a,.saexplain.agent.v1.ReviseHypothesesResponse\x12[\n\nSynthesize\x12%.saexplain.agent.v1.SynthesizeRequest\x1a&.saexplain.agent.v1.SynthesizeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saexplain.agent.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICTSOURCE']._serialized_start=3410
-  _globals['_VERDICTSOURCE']._serialized_end=3512
-  _globals['_REVISIONKIND']._serialized_start=3515
-  _globals['_REVISIONKIND']._serialized_end=3685
-  _globals['_EVIDENCE']._serialized_start=242
-  _globals['_EVIDENCE']._serialized_end=422
-  _globals['_EXPLAINEROPTIONS']._serialized_start=425
-  _globals['_EXPLAINEROPTIONS']._serialized_end=726
-  _globals['_RUNSTATE']._serialized_start=729
-  _globals['_RUNSTATE']._serialized_end=907
-  _globals['_LISTEXPLAINERSREQUEST']._serialized_start=909
-  _globals['_LISTEXPLAINERSREQUEST']._serialized_end=932
-  _globals['_LISTEXPLAINERSRESPONSE']._serialized_start=934
-  _globals['_LISTEXPLAINERSRESPONSE']._serialized_end=1009
-  _globals['_EXPLAINER']._serialized_start=1012
-  _globals['_EXPLAINER']._serialized_end=1186
-  _globals['_LOOPPOLICY']._serialized_start=1189
-  _globals['_LOOPPOLICY']._serialized_end=1476
-  _globals['_PROPOSEHYPOTHESESREQUEST']._serialized_start=1479
-  _globals['_PROPOSEHYPOTHESESREQUEST']._serialized_end=1658
-  _globals['_PROPOSEHYPOTHESESRESPONSE']._serialized_start=1661
-  _globals['_PROPOSEHYPOTHESESRESPONSE']._serialized_end=1817
-  _globals['_DESIGNPROBESREQUEST']._serialized_start=1820
-  _globals['_DESIGNPROBESREQUEST']._serialized_end=2039
-  _globals['_DESIGNPROBESRESPONSE']._serialized_start=2042
-  _globals['_DESIGNPROBESRESPONSE']._serialized_end=2212
-  _globals['_REFUSEDPROBE']._serialized_start=2214
-  _globals['_REFUSEDPROBE']._serialized_end=2281
-  _globals['_REVISEHYPOTHESESREQUEST']._serialized_start=2284
-  _globals['_REVISEHYPOTHESESREQUEST']._serialized_end=2507
-  _globals['_REVISEHYPOTHESESRESPONSE']._serialized_start=2510
-  _globals['_REVISEHYPOTHESESRESPONSE']._serialized_end=2768
-  _globals['_EXPLAINERVERDICT']._serialized_start=2771
-  _globals['_EXPLAINERVERDICT']._serialized_end=2915
-  _globals['_REVISIONOPERATION']._serialized_start=2917
-  _globals['_REVISIONOPERATION']._serialized_end=3037
-  _globals['_SYNTHESIZEREQUEST']._serialized_start=3040
-  _globals['_SYNTHESIZEREQUEST']._serialized_end=3257
-  _globals['_SYNTHESIZERESPONSE']._serialized_start=3260
-  _globals['_SYNTHESIZERESPONSE']._serialized_end=3408
-  _globals['_AGENTSERVICE']._serialized_start=3688
-  _globals['_AGENTSERVICE']._serialized_end=4224
+  _globals['_VERDICTSOURCE']._serialized_start=3690
+  _globals['_VERDICTSOURCE']._serialized_end=3792
+  _globals['_REVISIONKIND']._serialized_start=3795
+  _globals['_REVISIONKIND']._serialized_end=3965
+  _globals['_EVIDENCE']._serialized_start=280
+  _globals['_EVIDENCE']._serialized_end=619
+  _globals['_CEILING']._serialized_start=621
+  _globals['_CEILING']._serialized_end=702
+  _globals['_EXPLAINEROPTIONS']._serialized_start=705
+  _globals['_EXPLAINEROPTIONS']._serialized_end=1006
+  _globals['_RUNSTATE']._serialized_start=1009
+  _globals['_RUNSTATE']._serialized_end=1187
+  _globals['_LISTEXPLAINERSREQUEST']._serialized_start=1189
+  _globals['_LISTEXPLAINERSREQUEST']._serialized_end=1212
+  _globals['_LISTEXPLAINERSRESPONSE']._serialized_start=1214
+  _globals['_LISTEXPLAINERSRESPONSE']._serialized_end=1289
+  _globals['_EXPLAINER']._serialized_start=1292
+  _globals['_EXPLAINER']._serialized_end=1466
+  _globals['_LOOPPOLICY']._serialized_start=1469
+  _globals['_LOOPPOLICY']._serialized_end=1756
+  _globals['_PROPOSEHYPOTHESESREQUEST']._serialized_start=1759
+  _globals['_PROPOSEHYPOTHESESREQUEST']._serialized_end=1938
+  _globals['_PROPOSEHYPOTHESESRESPONSE']._serialized_start=1941
+  _globals['_PROPOSEHYPOTHESESRESPONSE']._serialized_end=2097
+  _globals['_DESIGNPROBESREQUEST']._serialized_start=2100
+  _globals['_DESIGNPROBESREQUEST']._serialized_end=2319
+  _globals['_DESIGNPROBESRESPONSE']._serialized_start=2322
+  _globals['_DESIGNPROBESRESPONSE']._serialized_end=2492
+  _globals['_REFUSEDPROBE']._serialized_start=2494
+  _globals['_REFUSEDPROBE']._serialized_end=2561
+  _globals['_REVISEHYPOTHESESREQUEST']._serialized_start=2564
+  _globals['_REVISEHYPOTHESESREQUEST']._serialized_end=2787
+  _globals['_REVISEHYPOTHESESRESPONSE']._serialized_start=2790
+  _globals['_REVISEHYPOTHESESRESPONSE']._serialized_end=3048
+  _globals['_EXPLAINERVERDICT']._serialized_start=3051
+  _globals['_EXPLAINERVERDICT']._serialized_end=3195
+  _globals['_REVISIONOPERATION']._serialized_start=3197
+  _globals['_REVISIONOPERATION']._serialized_end=3317
+  _globals['_SYNTHESIZEREQUEST']._serialized_start=3320
+  _globals['_SYNTHESIZEREQUEST']._serialized_end=3537
+  _globals['_SYNTHESIZERESPONSE']._serialized_start=3540
+  _globals['_SYNTHESIZERESPONSE']._serialized_end=3688
+  _globals['_AGENTSERVICE']._serialized_start=3968
+  _globals['_AGENTSERVICE']._serialized_end=4504
 # @@protoc_insertion_point(module_scope)

@@ -14,6 +14,7 @@ import saexplain.common.v1.experiment_pb2
 import saexplain.common.v1.explanation_pb2
 import saexplain.common.v1.feature_pb2
 import saexplain.common.v1.usage_pb2
+import saexplain.common.v1.vocabulary_pb2
 import sys
 import typing
 
@@ -93,6 +94,11 @@ class Evidence(google.protobuf.message.Message):
     FACTS_FIELD_NUMBER: builtins.int
     WINDOWS_FIELD_NUMBER: builtins.int
     TOKEN_NEIGHBORS_FIELD_NUMBER: builtins.int
+    VOCABULARY_PROBES_FIELD_NUMBER: builtins.int
+    VOCABULARY_ABSENT_REASON_FIELD_NUMBER: builtins.int
+    CEILING_FIELD_NUMBER: builtins.int
+    vocabulary_absent_reason: builtins.str
+    """Why `vocabulary_probes` is empty, for people. Empty where it is not."""
     @property
     def facts(self) -> saexplain.common.v1.feature_pb2.FeatureFacts:
         """The feature."""
@@ -107,17 +113,61 @@ class Evidence(google.protobuf.message.Message):
     def token_neighbors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.activation.v1.activation_pb2.TokenNeighbors]:
         """Embedding neighbours of the strongest exemplar tokens. They only propose."""
 
+    @property
+    def vocabulary_probes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.common.v1.vocabulary_pb2.CarrierProbe]:
+        """The vocabulary probe of the feature, an entry per carrier: what it does at every
+        token of the vocabulary behind a few words. Empty where it was not made, then
+        `vocabulary_absent_reason` says why.
+        """
+
+    @property
+    def ceiling(self) -> global___Ceiling:
+        """What probes can reach at best. Absent where no exemplar could be measured."""
+
     def __init__(
         self,
         *,
         facts: saexplain.common.v1.feature_pb2.FeatureFacts | None = ...,
         windows: collections.abc.Iterable[saexplain.activation.v1.activation_pb2.WindowList] | None = ...,
         token_neighbors: collections.abc.Iterable[saexplain.activation.v1.activation_pb2.TokenNeighbors] | None = ...,
+        vocabulary_probes: collections.abc.Iterable[saexplain.common.v1.vocabulary_pb2.CarrierProbe] | None = ...,
+        vocabulary_absent_reason: builtins.str = ...,
+        ceiling: global___Ceiling | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["facts", b"facts"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["facts", b"facts", "token_neighbors", b"token_neighbors", "windows", b"windows"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_ceiling", b"_ceiling", "ceiling", b"ceiling", "facts", b"facts"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_ceiling", b"_ceiling", "ceiling", b"ceiling", "facts", b"facts", "token_neighbors", b"token_neighbors", "vocabulary_absent_reason", b"vocabulary_absent_reason", "vocabulary_probes", b"vocabulary_probes", "windows", b"windows"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_ceiling", b"_ceiling"]) -> typing.Literal["ceiling"] | None: ...
 
 global___Evidence = Evidence
+
+@typing.final
+class Ceiling(google.protobuf.message.Message):
+    """The feature's own EXPLAIN exemplars, cut to the length of a probe and encoded again."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACTIVE_SHARE_FIELD_NUMBER: builtins.int
+    EXEMPLAR_COUNT_FIELD_NUMBER: builtins.int
+    TOKENS_EACH_SIDE_FIELD_NUMBER: builtins.int
+    active_share: builtins.float
+    """Share of them that is still ACTIVE, in [0, 1]. Below 0.8 the feature needs more
+    context than a short probe has: probes are then written into a 32-token corpus
+    carrier (method, section 1).
+    """
+    exemplar_count: builtins.int
+    """Exemplars measured, >= 1."""
+    tokens_each_side: builtins.int
+    """Tokens kept on each side of the peak."""
+    def __init__(
+        self,
+        *,
+        active_share: builtins.float = ...,
+        exemplar_count: builtins.int = ...,
+        tokens_each_side: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["active_share", b"active_share", "exemplar_count", b"exemplar_count", "tokens_each_side", b"tokens_each_side"]) -> None: ...
+
+global___Ceiling = Ceiling
 
 @typing.final
 class ExplainerOptions(google.protobuf.message.Message):

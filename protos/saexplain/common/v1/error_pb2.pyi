@@ -82,6 +82,10 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """UNAVAILABLE: models are still loading."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 29
     """RESOURCE_EXHAUSTED: a message would exceed the size limit."""
+    ERROR_REASON_ANNOTATION_NOT_BUILT: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION: the index has no vocabulary probe and no facts from the
+    weights beside it; AnnotateIndex makes them.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons that `google.rpc.ErrorInfo` carries, with `domain` = `saexplain`. The
@@ -148,4 +152,8 @@ ERROR_REASON_NOT_READY: ErrorReason.ValueType  # 28
 """UNAVAILABLE: models are still loading."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 29
 """RESOURCE_EXHAUSTED: a message would exceed the size limit."""
+ERROR_REASON_ANNOTATION_NOT_BUILT: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION: the index has no vocabulary probe and no facts from the
+weights beside it; AnnotateIndex makes them.
+"""
 global___ErrorReason = ErrorReason
