@@ -1,15 +1,18 @@
-"""A language model that computes only as far as a hook.
+"""A language model that computes only as far as its hooks.
 
-The model is loaded with no more blocks than the deepest hook needs, and the forward pass stops
-inside it as soon as the hooked tensor exists. Rows of unequal length are padded on the right:
-under causal attention nothing to the right of a token can reach it, so no mask is needed and a
-padded batch equals single runs up to rounding of the matrix kernels.
+The model is loaded with no more blocks than the deepest hook needs, and the forward pass stops as
+soon as every wanted tensor exists. Rows of unequal length are padded on the right: under causal
+attention nothing to the right of a token can reach it, so no mask is needed and a padded batch
+equals single runs up to rounding of the matrix kernels.
+
+Attention runs through the kernel that ``transformers`` chooses for the family: scaled dot product
+attention, or its plain form for Gemma 2, whose soft-capped scores the former cannot compute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,31 +20,40 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from services.activation.encoder.hooks import HookPoint, Site, block_list, hooked_block
+from services.activation.encoder.families import family_of, submodule
+from services.activation.encoder.hooks import HookPoint, Site
 from services.activation.encoder.rows import TokenRow
 from services.activation.encoder.sources import ModelSource
+from services.activation.encoder.taps import Reader, reader_of
 from services.common.errors import FailedPrecondition
 
 
-class _HookReachedError(Exception):
-    """Carries the hooked tensor out of the forward pass."""
-
-    def __init__(self, hidden: Tensor) -> None:
-        super().__init__("hook reached")
-        self.hidden = hidden
+class _AllReachedError(Exception):
+    """Ends the forward pass: every wanted tensor is there."""
 
 
 class CutModel:
-    """A causal language model of ``layer_count`` blocks, in ``dtype``, on ``device``.
+    """A causal language model of ``layer_count`` blocks, on ``device``.
 
     Keeps input embedding, final norm and unembedding too: feature facts read them.
+
+    Raises:
+        Unimplemented: UNSUPPORTED for a family that is not known, by its name.
     """
 
     def __init__(self, model: nn.Module, *, device: torch.device) -> None:
         self.model = model.eval().requires_grad_(False).to(device)
         self.device = device
-        self.base: nn.Module = getattr(model, str(model.base_model_prefix))
-        self.layer_count = len(block_list(self.base))
+        self.family = family_of(model.config)
+        config: Any = model.config
+        self.config: Any = config.get_text_config()
+        base: nn.Module = getattr(model, str(model.base_model_prefix))
+        self.base = submodule(base, self.family.text_model)
+        self.blocks: tuple[nn.Module, ...] = tuple(
+            submodule(self.base, self.family.blocks).children()
+        )
+        self.layer_count = len(self.blocks)
+        self._readers: dict[HookPoint, Reader] = {}
 
     @property
     def hidden_size(self) -> int:
@@ -56,7 +68,7 @@ class CutModel:
     @property
     def maximum_positions(self) -> int:
         """Longest row the model was made for, the first token included."""
-        config: Any = self.model.config
+        config = self.config
         return int(getattr(config, "max_position_embeddings", 0) or 2**31 - 1)
 
     @property
@@ -66,27 +78,67 @@ class CutModel:
         weight: Tensor = embedding.weight
         return weight
 
-    @torch.inference_mode()
     def hidden_states(
         self, ids: Int[Tensor, "rows positions"], hook: HookPoint
-    ) -> Float[Tensor, "rows positions d_model"]:
-        """The residual stream at ``hook`` for right-padded rows.
+    ) -> Float[Tensor, "rows positions width"]:
+        """The tensor at ``hook`` for right-padded rows; see :meth:`hidden_states_at`."""
+        return self.hidden_states_at(ids, (hook,))[hook]
 
-        Values at padded positions mean nothing. Blocks after the hook are not computed.
+    @torch.inference_mode()
+    def hidden_states_at(
+        self, ids: Int[Tensor, "rows positions"], hooks: Collection[HookPoint]
+    ) -> dict[HookPoint, Float[Tensor, "rows positions width"]]:
+        """The tensors at all ``hooks`` for right-padded rows, from one forward pass.
+
+        Values at padded positions mean nothing. What lies behind the deepest hook is not computed.
+
+        Raises:
+            FailedPrecondition: STATE_CONFLICT where the model has fewer blocks.
+            Unimplemented: UNSUPPORTED where the family has no such place.
         """
-        block = hooked_block(self.base, hook)
-        handle = _stop_at(block, hook.site)
-        try:
-            self.base(input_ids=ids.to(self.device), use_cache=False)
-        except _HookReachedError as reached:
-            return reached.hidden
-        finally:
-            handle.remove()
+        readers = {hook: self._reader(hook) for hook in hooks}
+        found: dict[HookPoint, Tensor] = {}
+
+        def keep(hook: HookPoint, tensor: Tensor) -> None:
+            found[hook] = tensor
+            if len(found) == len(readers):
+                raise _AllReachedError
+
+        with ExitStack() as attached:
+            for hook, reader in readers.items():
+                attached.callback(reader.attach(hook, keep).remove)
+            try:
+                self.base(input_ids=ids.to(self.device), use_cache=False)
+            except _AllReachedError:
+                return found
+        missing = sorted(str(hook) for hook in readers if hook not in found)
         raise FailedPrecondition(
-            f"the forward pass never came to {hook}",
-            metadata={"hook": str(hook)},
+            f"the forward pass never came to {', '.join(missing)}",
+            metadata={"hook": missing[0] if missing else ""},
             reason="STATE_CONFLICT",
         )
+
+    def width(self, hook: HookPoint) -> int:
+        """Length of the vectors at ``hook``. Errors as for :meth:`hidden_states_at`."""
+        return self._reader(hook).width or self.hidden_size
+
+    def _reader(self, hook: HookPoint) -> Reader:
+        known = self._readers.get(hook)
+        if known is None:
+            known = self._readers[hook] = self._new_reader(hook)
+        return known
+
+    def _new_reader(self, hook: HookPoint) -> Reader:
+        if hook.site is Site.EMBEDDING:
+            return Reader(submodule(self.base, self.family.embedding))
+        if hook.layer >= self.layer_count:
+            raise FailedPrecondition(
+                f"hook {hook} wants block {hook.layer}, the loaded model has {self.layer_count}",
+                metadata={"hook": str(hook), "layer_count": str(self.layer_count)},
+                reason="STATE_CONFLICT",
+            )
+        tap = self.family.tap(hook.site, self.config)
+        return reader_of(self.blocks[hook.layer], tap, self.family.norm)
 
     @torch.inference_mode()
     def unembed_direction(
@@ -97,7 +149,7 @@ class CutModel:
         ``rms(d) * (unembed(norm(d)) - unembed(norm(0)))``: the norm's bias cancels, and so does
         its division by the length, which depends on the rest of the residual stream.
         """
-        norm = _final_norm(self.base)
+        norm = submodule(self.base, self.family.final_norm)
         unembedding: Any = self.model.get_output_embeddings()  # type: ignore[operator]
         vector = direction.to(self.device, self.embedding.dtype)[None]
         difference = norm(vector) - norm(torch.zeros_like(vector))
@@ -106,12 +158,19 @@ class CutModel:
         return logits[0]
 
 
-def load_model(source: ModelSource, layer_count: int, *, device: str = "cpu") -> CutModel:
-    """Load the first ``layer_count`` blocks of a causal language model in float32.
+def load_model(
+    source: ModelSource,
+    layer_count: int,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> CutModel:
+    """Load the first ``layer_count`` blocks of a causal language model from its safetensors.
 
     Raises:
         FailedPrecondition: ARTIFACT_CORRUPT where folder or hub id cannot be read,
             STATE_CONFLICT where the model has fewer blocks than asked for.
+        Unimplemented: UNSUPPORTED for a family that is not known, before weights are read.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -119,6 +178,24 @@ def load_model(source: ModelSource, layer_count: int, *, device: str = "cpu") ->
         config = AutoConfig.from_pretrained(source.location, revision=source.revision)
     except (OSError, ValueError) as error:
         raise _not_found(source, error) from error
+    family_of(config)
+    _cut_config(config.get_text_config(), layer_count, source)
+    try:
+        with _quiet_loading():
+            model = AutoModelForCausalLM.from_pretrained(
+                source.location,
+                revision=source.revision,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+            )
+    except (OSError, ValueError) as error:
+        raise _not_found(source, error) from error
+    return CutModel(model, device=torch.device(device))
+
+
+def _cut_config(config: Any, layer_count: int, source: ModelSource) -> None:
+    """Make a text model's configuration one of fewer blocks; each keeps its kind of attention."""
     if config.num_hidden_layers < layer_count:
         raise FailedPrecondition(
             f"{source.location} has {config.num_hidden_layers} blocks, not {layer_count}",
@@ -127,18 +204,6 @@ def load_model(source: ModelSource, layer_count: int, *, device: str = "cpu") ->
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:layer_count]
     config.num_hidden_layers = layer_count
-    try:
-        with _quiet_loading():
-            model = AutoModelForCausalLM.from_pretrained(
-                source.location,
-                revision=source.revision,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-            )
-    except (OSError, ValueError) as error:
-        raise _not_found(source, error) from error
-    return CutModel(model, device=torch.device(device))
 
 
 def pad_rows(rows: Sequence[TokenRow]) -> Int[Tensor, "rows positions"]:
@@ -147,18 +212,6 @@ def pad_rows(rows: Sequence[TokenRow]) -> Int[Tensor, "rows positions"]:
     for index, row in enumerate(rows):
         matrix[index, : len(row)] = torch.from_numpy(np.ascontiguousarray(row, dtype=np.int64))
     return matrix
-
-
-def _stop_at(block: nn.Module, site: Site) -> torch.utils.hooks.RemovableHandle:
-    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        raise _HookReachedError(args[0] if args else kwargs["hidden_states"])
-
-    def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        raise _HookReachedError(output[0] if isinstance(output, tuple) else output)
-
-    if site is Site.RESIDUAL_PRE:
-        return block.register_forward_pre_hook(before, with_kwargs=True)
-    return block.register_forward_hook(after)
 
 
 @contextmanager
@@ -174,16 +227,6 @@ def _quiet_loading() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(verbosity)
-
-
-def _final_norm(base: nn.Module) -> nn.Module:
-    for name in ("norm", "ln_f", "final_layer_norm"):
-        module = getattr(base, name, None)
-        if isinstance(module, nn.Module):
-            return module
-    raise FailedPrecondition(
-        f"{type(base).__name__} has no final norm under a known name", reason="STATE_CONFLICT"
-    )
 
 
 def _not_found(source: ModelSource, error: Exception) -> FailedPrecondition:
