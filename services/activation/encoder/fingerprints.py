@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from services.activation.encoder.hooks import block_list
 from services.activation.encoder.identity import Fingerprints, canonical_json, digest
 from services.activation.encoder.model import CutModel
 from services.activation.encoder.sae import Sae
@@ -76,7 +75,7 @@ def fingerprints_of(
 
 def _cut_tensors(model: CutModel, layer_count: int) -> dict[str, Tensor]:
     tensors = {"embedding": model.embedding}
-    for index, block in enumerate(block_list(model.base)[:layer_count]):
+    for index, block in enumerate(model.blocks[:layer_count]):
         tensors.update({f"{index}.{name}": value for name, value in block.state_dict().items()})
     return tensors
 

@@ -86,11 +86,12 @@ class CutModel:
 
     @torch.inference_mode()
     def hidden_states_at(
-        self, ids: Int[Tensor, "rows positions"], hooks: Collection[HookPoint]
+        self, ids: Int[Tensor, "rows positions"], hooks: Collection[HookPoint], **inputs: Any
     ) -> dict[HookPoint, Float[Tensor, "rows positions width"]]:
         """The tensors at all ``hooks`` for right-padded rows, from one forward pass.
 
         Values at padded positions mean nothing. What lies behind the deepest hook is not computed.
+        ``inputs`` are further arguments of the base model, such as a cache.
 
         Raises:
             FailedPrecondition: STATE_CONFLICT where the model has fewer blocks.
@@ -108,7 +109,7 @@ class CutModel:
             for hook, reader in readers.items():
                 attached.callback(reader.attach(hook, keep).remove)
             try:
-                self.base(input_ids=ids.to(self.device), use_cache=False)
+                self.base(input_ids=ids.to(self.device), **{"use_cache": False, **inputs})
             except _AllReachedError:
                 return found
         missing = sorted(str(hook) for hook in readers if hook not in found)

@@ -6,6 +6,7 @@ the encoder. It guards against padding, cutting or sorting that moves values.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +131,21 @@ def test_hook_names_of_sae_lens_transformer_lens_and_hugging_face_are_read() -> 
     assert parse_hook("blocks.0.hook_resid_pre") == HookPoint(0, Site.RESIDUAL_PRE)
     assert parse_hook("model.layers.8") == HookPoint(8, Site.RESIDUAL_POST)
     assert str(parse_hook("transformer.h.3")) == "blocks.3.hook_resid_post"
-    with pytest.raises(Unimplemented, match=r"blocks\.8\.hook_mlp_out"):
-        parse_hook("blocks.8.hook_mlp_out")
+    assert parse_hook("model.layers.3.self_attn.o_proj.input").site is Site.ATTENTION_HEADS
+    assert parse_hook("blocks.4.hook_mlp_out") == HookPoint(4, Site.MLP_OUT)
+    for unknown in ("blocks.8.attn.hook_q", "model.layers.8.post_attention_layernorm", "hook_pos"):
+        with pytest.raises(Unimplemented, match=re.escape(unknown)):
+            parse_hook(unknown)
+
+
+def test_one_forward_pass_serves_several_hooks(model: CutModel) -> None:
+    """Guards against a shared pass that stops before the deepest hook."""
+    ids = torch.from_numpy(rows_of([9])[0])[None]
+    hooks = [parse_hook(f"blocks.{name}") for name in ("1.hook_mlp_out", "0.attn.hook_z")]
+    together = model.hidden_states_at(ids, hooks)
+    assert list(together) == hooks[::-1]
+    for hook, states in together.items():
+        assert torch.equal(states, model.hidden_states(ids, hook))
 
 
 def test_batches_stay_within_the_budget_and_hold_every_row_once() -> None:

@@ -96,7 +96,7 @@ def test_centring_is_read_from_the_metadata_and_can_be_overridden(tmp_path: Path
     [
         ({"architecture": "matching_pursuit"}, "matching_pursuit"),
         ({"normalize_activations": "expected_average_only_in"}, "expected_average_only_in"),
-        ({"metadata": {"hook_name": "blocks.1.attn.hook_z"}}, "blocks.1.attn.hook_z"),
+        ({"metadata": {"hook_name": "blocks.1.attn.hook_q"}}, "blocks.1.attn.hook_q"),
         ({"reshape_activations": "hook_z"}, "hook_z"),
     ],
 )
