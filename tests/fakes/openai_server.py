@@ -82,6 +82,7 @@ class ChatRequest:
 
 
 Reply = dict[str, Any] | Fault
+Alternatives = tuple[str, Sequence[tuple[str, float]]]
 Responder = Callable[[ChatRequest], Reply | Awaitable[Reply]]
 Script = Mapping[str, Responder | Reply | Sequence[Responder | Reply]]
 
@@ -94,6 +95,8 @@ class FakeOpenAi:
         accepted_formats: types of `response_format` that are not refused with 400.
         rejected_parameters: parameters that are refused with 400.
         delay_seconds: how long every good answer takes.
+        alternatives: from the text of a reply to its tokens with their likeliest
+            alternatives, given where a request asks for them; None: never given.
     """
 
     def __init__(
@@ -104,7 +107,9 @@ class FakeOpenAi:
         accepted_formats: Sequence[str] = ("json_schema", "json_object", "text"),
         rejected_parameters: Sequence[str] = (),
         delay_seconds: float = 0.0,
+        alternatives: Callable[[str], Sequence[Alternatives]] | None = None,
     ) -> None:
+        self._alternatives = alternatives
         self._replies: dict[str, list[Responder | Reply]] = {
             name: list(value) if isinstance(value, list | tuple) else [value]  # type: ignore[list-item]
             for name, value in replies.items()
@@ -171,7 +176,11 @@ class FakeOpenAi:
             return await self._misbehave(http, request, reply)
         if self._delay_seconds:
             await asyncio.sleep(self._delay_seconds)
-        return web.json_response(_completion(request, json.dumps(reply, ensure_ascii=False)))
+        content = json.dumps(reply, ensure_ascii=False)
+        completion = _completion(request, content)
+        if self._alternatives is not None and request.body.get("logprobs"):
+            completion["choices"][0]["logprobs"] = _logprobs(self._alternatives(content))
+        return web.json_response(completion)
 
     def _refused_parameter(self, body: dict[str, Any]) -> Fault | None:
         kind = (body.get("response_format") or {}).get("type", "text")
@@ -235,6 +244,20 @@ def _error(fault: Fault) -> web.Response:
         "code": fault.code,
     }
     return web.json_response({"error": error}, status=fault.status, headers=headers)
+
+
+def _logprobs(tokens: Sequence[Alternatives]) -> dict[str, Any]:
+    return {
+        "content": [
+            {
+                "token": token,
+                "logprob": top[0][1],
+                "bytes": list(token.encode()),
+                "top_logprobs": [{"token": t, "logprob": v, "bytes": None} for t, v in top],
+            }
+            for token, top in tokens
+        ]
+    }
 
 
 def _completion(

@@ -21,6 +21,20 @@ class ChatMessage:
 
 
 @dataclass(frozen=True)
+class TokenAlternatives:
+    """A token of a reply with what might have stood in its place.
+
+    Attributes:
+        token: the text of the token.
+        top: the likeliest tokens with their natural logarithms of probability, as the
+            endpoint gave them; at most as many as were asked for.
+    """
+
+    token: str
+    top: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
 class CompletionRequest:
     """What is asked, free of how an endpoint wants it phrased.
 
@@ -32,6 +46,7 @@ class CompletionRequest:
         temperature: None for the provider's default.
         seed: None for none.
         max_output_token_count: limit of the reply, reasoning included.
+        top_logprob_count: alternatives wanted per token of the reply, in [0, 20].
     """
 
     model: str
@@ -41,6 +56,7 @@ class CompletionRequest:
     temperature: float | None
     seed: int | None
     max_output_token_count: int
+    top_logprob_count: int = 0
 
     def digest(self) -> str:
         """SHA-256 (hex) over everything that is asked. The dialect is left out: what an
@@ -54,6 +70,7 @@ class CompletionRequest:
                 "temperature": self.temperature,
                 "seed": self.seed,
                 "max_output_token_count": self.max_output_token_count,
+                "top_logprob_count": self.top_logprob_count,
             }
         )
 
@@ -98,6 +115,8 @@ class Completion:
             other words, `rate_limited` and `unavailable` if a repeat may work,
             `rejected` if it will not.
         maybe_charged: the request may have been served though no reply arrived.
+        alternatives: one per token of `text`; None where the endpoint gives none, or
+            none were asked for.
     """
 
     outcome: LlmCallOutcome.ValueType
@@ -108,6 +127,7 @@ class Completion:
     http_status: int | None = None
     retry_after_seconds: float | None = None
     maybe_charged: bool = False
+    alternatives: tuple[TokenAlternatives, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +167,7 @@ class CallRecord:
         state: STORED, FAILED or LOST; IN_FLIGHT only in the journal of a run.
         failure: as in `Completion`.
         reused: the reply was there before it was asked for.
+        alternatives: as in `Completion`.
     """
 
     number: int
@@ -164,3 +185,4 @@ class CallRecord:
     failure: FailureKind | None = None
     retry_after_seconds: float | None = None
     reused: bool = False
+    alternatives: tuple[TokenAlternatives, ...] | None = None

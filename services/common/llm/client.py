@@ -28,6 +28,7 @@ from services.common.llm.replies import instruction
 from services.common.llm.wire import (
     WireCompletion,
     WireUsage,
+    read_alternatives,
     read_error,
     retry_after_seconds,
 )
@@ -164,6 +165,9 @@ def _parameters(request: CompletionRequest, dialect: Dialect) -> dict[str, Any]:
         parameters["temperature"] = request.temperature
     if dialect.seed and request.seed is not None:
         parameters["seed"] = request.seed
+    if dialect.logprobs and request.top_logprob_count:
+        parameters["logprobs"] = True
+        parameters["top_logprobs"] = request.top_logprob_count
     return parameters
 
 
@@ -210,7 +214,12 @@ def _read(completion: WireCompletion) -> Completion:
         return Completion(pb.LLM_CALL_OUTCOME_TRUNCATED, text, detail, tokens)
     if not text.strip():
         return Completion(pb.LLM_CALL_OUTCOME_EMPTY, detail="no text", tokens=tokens)
-    return Completion(pb.LLM_CALL_OUTCOME_OK, text, tokens=tokens)
+    return Completion(
+        pb.LLM_CALL_OUTCOME_OK,
+        text,
+        tokens=tokens,
+        alternatives=read_alternatives(choice.logprobs),
+    )
 
 
 def _counts(usage: WireUsage | None) -> TokenCounts:

@@ -33,6 +33,7 @@ class Dialect:
         limit_parameter: what the limit of reply tokens is called.
         temperature: whether the model bears a temperature.
         seed: whether the endpoint bears a seed.
+        logprobs: whether it gives probabilities of the reply's tokens.
     """
 
     reply_format: ReplyFormat = ReplyFormat.JSON_SCHEMA
@@ -40,6 +41,7 @@ class Dialect:
     limit_parameter: str = "max_completion_tokens"
     temperature: bool = True
     seed: bool = True
+    logprobs: bool = True
 
 
 def is_reasoning_model(model: str) -> bool:
@@ -48,8 +50,9 @@ def is_reasoning_model(model: str) -> bool:
 
 
 def initial_dialect(model: str) -> Dialect:
-    """What to try first: no temperature for reasoning models, which refuse it."""
-    return Dialect(temperature=not is_reasoning_model(model))
+    """What to try first: reasoning models refuse a temperature and probabilities."""
+    plain = not is_reasoning_model(model)
+    return Dialect(temperature=plain, logprobs=plain)
 
 
 def after_refusal(dialect: Dialect, param: str, message: str) -> Dialect | None:
@@ -64,6 +67,8 @@ def after_refusal(dialect: Dialect, param: str, message: str) -> Dialect | None:
         return dataclasses.replace(dialect, limit_parameter=other[dialect.limit_parameter])
     if "temperature" in blamed and dialect.temperature:
         return dataclasses.replace(dialect, temperature=False)
+    if "logprobs" in blamed and dialect.logprobs:
+        return dataclasses.replace(dialect, logprobs=False)
     if re.search(r"\bseed\b", blamed) and dialect.seed:
         return dataclasses.replace(dialect, seed=False)
     return None

@@ -23,6 +23,7 @@ from services.common.llm.calls import (
     CallKey,
     CallRecord,
     Completion,
+    TokenAlternatives,
     TokenCounts,
 )
 from services.common.llm.prices import Price
@@ -143,6 +144,7 @@ async def settle(
             # PostgreSQL's text cannot hold NUL; a reply with one never parses anyway.
             detail=_storable(reply.detail),
             reply=_storable(reply.text),
+            alternatives=_to_json(reply.alternatives),
             http_status=reply.http_status,
             retry_after_seconds=reply.retry_after_seconds,
             prompt_token_count=reply.tokens.prompt,
@@ -218,6 +220,24 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\x00", "�")
 
 
+def _to_json(alternatives: tuple[TokenAlternatives, ...] | None) -> list[Any] | None:
+    if alternatives is None:
+        return None
+    return [
+        [_storable(a.token), [[_storable(token), value] for token, value in a.top]]
+        for a in alternatives
+    ]
+
+
+def _from_json(stored: list[Any] | None) -> tuple[TokenAlternatives, ...] | None:
+    if stored is None:
+        return None
+    return tuple(
+        TokenAlternatives(token, tuple((text, float(value)) for text, value in top))
+        for token, top in stored
+    )
+
+
 def _outcome_name(outcome: pb.LlmCallOutcome.ValueType) -> str:
     return pb.LlmCallOutcome.Name(outcome).removeprefix(_PREFIX)
 
@@ -244,4 +264,5 @@ def _record(row: RowMapping) -> CallRecord:
         cost=cost,
         currency_code=row["currency_code"] or "",
         retry_after_seconds=row["retry_after_seconds"],
+        alternatives=_from_json(row["alternatives"]),
     )

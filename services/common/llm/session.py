@@ -36,9 +36,11 @@ from services.common.llm.calls import (
     ChatMessage,
     Completion,
     CompletionRequest,
+    TokenAlternatives,
     TokenCounts,
 )
 from services.common.llm.client import ChatClient
+from services.common.llm.dialect import is_reasoning_model
 from services.common.llm.journal import CallJournal
 from services.common.llm.prices import PriceList, load_prices
 from services.common.llm.replies import instruction, parse_reply, wire_schema
@@ -46,6 +48,8 @@ from services.common.llm.settings import LlmSettings
 from services.common.llm.usage import to_usage
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4096
+REASONING_TOKENS = 16_384
+"""What a reasoning model may think beside its reply: its limit counts both."""
 MAX_PROMPT_BYTES = 2**20
 
 _QUOTED_CHARACTERS = 6000
@@ -63,12 +67,14 @@ class Question(Generic[T]):
         reply_type: what a reply has to be.
         messages: the prompt.
         prompt_fingerprint: SHA-256 (hex) of the templates it was made from.
+        top_logprob_count: alternatives wanted per token of the reply, in [0, 20].
     """
 
     name: str
     reply_type: type[T]
     messages: tuple[ChatMessage, ...]
     prompt_fingerprint: str
+    top_logprob_count: int = 0
 
 
 class Answer(Generic[T]):
@@ -77,13 +83,21 @@ class Answer(Generic[T]):
     Attributes:
         outcome: OK, UNPARSED, REFUSED, TRUNCATED, FILTERED or EMPTY.
         detail: what was wrong with the reply; empty for OK.
+        alternatives: one per token of the reply's text, for questions that want them;
+            None where the endpoint gives none.
     """
 
     def __init__(
-        self, outcome: pb.LlmCallOutcome.ValueType, value: T | None, detail: str, usage: pb.LlmUsage
+        self,
+        outcome: pb.LlmCallOutcome.ValueType,
+        value: T | None,
+        detail: str,
+        usage: pb.LlmUsage,
+        alternatives: tuple[TokenAlternatives, ...] | None = None,
     ) -> None:
         self.outcome = outcome
         self.detail = detail
+        self.alternatives = alternatives
         self._value = value
         self._usage = usage
 
@@ -209,7 +223,7 @@ class LlmSession:
             self._model.client.note_broken_schema(request.model)
         if outcome == pb.LLM_CALL_OUTCOME_OK:
             value = parse_reply(record.text, question.reply_type).value
-        return record, Answer(outcome, value, detail, self.usage())
+        return record, Answer(outcome, value, detail, self.usage(), record.alternatives)
 
     async def _journalled(self, question: Question[T], request: CompletionRequest) -> CallRecord:
         """The stored reply to a request, bought if need be."""
@@ -248,6 +262,11 @@ class LlmSession:
         )
 
 
+def default_output_token_count(model: str) -> int:
+    """Limit of a reply's tokens, in which reasoning counts, where a plan names none."""
+    return DEFAULT_MAX_OUTPUT_TOKENS + (REASONING_TOKENS if is_reasoning_model(model) else 0)
+
+
 def _to_request(question: Question[T], options: pb.LlmOptions) -> CompletionRequest:
     size = sum(len(m.content.encode("utf-8", "surrogatepass")) for m in question.messages)
     if size > MAX_PROMPT_BYTES:
@@ -266,8 +285,9 @@ def _to_request(question: Question[T], options: pb.LlmOptions) -> CompletionRequ
         max_output_token_count=(
             options.max_output_token_count
             if options.HasField("max_output_token_count")
-            else DEFAULT_MAX_OUTPUT_TOKENS
+            else default_output_token_count(options.model)
         ),
+        top_logprob_count=question.top_logprob_count,
     )
 
 

@@ -7,6 +7,7 @@ whose spending is limited or cancelled. An owner without a row has no limit.
 from __future__ import annotations
 
 from sqlalchemy import (
+    JSON,
     TIMESTAMP,
     BigInteger,
     CheckConstraint,
@@ -68,6 +69,8 @@ llm_calls = Table(
     Column("outcome", String(32)),
     Column("detail", Text),
     Column("reply", Text),
+    # Per token of the reply, [token, [[alternative, log probability], ...]].
+    Column("alternatives", JSON(none_as_null=True)),
     Column("http_status", Integer),
     Column("retry_after_seconds", Double),
     # What it cost; 0 where the provider did not say, NULL for an unknown price.

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+
+from services.common.llm.calls import TokenAlternatives
 
 
 class _Wire(BaseModel):
@@ -29,6 +31,27 @@ class WireChoice(_Wire):
 
     message: WireMessage
     finish_reason: str | None = None
+    logprobs: object = None
+
+
+class WireTopLogprob(_Wire):
+    """What might have stood in a token's place."""
+
+    token: str
+    logprob: FiniteFloat
+
+
+class WireTokenLogprob(_Wire):
+    """A token of the reply."""
+
+    token: str
+    top_logprobs: list[WireTopLogprob]
+
+
+class WireLogprobs(_Wire):
+    """Probabilities of the reply's tokens."""
+
+    content: list[WireTokenLogprob]
 
 
 class WirePromptDetails(_Wire):
@@ -80,6 +103,19 @@ def read_error(body: object) -> WireError:
                 code=code if isinstance(code, str | int) else None,
             )
     return WireError(message=str(body)[:500] if body is not None else "")
+
+
+def read_alternatives(logprobs: object) -> tuple[TokenAlternatives, ...] | None:
+    """The alternatives of every token; None where there are none, or in another shape
+    than OpenAI's: probabilities are worth having, not worth losing a reply for."""
+    try:
+        content = WireLogprobs.model_validate(logprobs).content
+    except ValidationError:
+        return None
+    return tuple(
+        TokenAlternatives(token.token, tuple((t.token, t.logprob) for t in token.top_logprobs))
+        for token in content
+    )
 
 
 def retry_after_seconds(

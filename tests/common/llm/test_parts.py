@@ -164,6 +164,7 @@ def _request(**change) -> CompletionRequest:
         {"temperature": 0.0},
         {"seed": 0},
         {"max_output_token_count": 101},
+        {"top_logprob_count": 1},
     ],
 )
 def test_whatever_is_asked_is_in_the_hash(change) -> None:

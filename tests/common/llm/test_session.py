@@ -217,7 +217,47 @@ async def test_reasoning_models_get_no_temperature(connect, model, sent) -> None
         await connect(fake).session(scope()).ask(QUESTION, options)
         body = fake.requests[0].body
     assert ("temperature" in body) is sent
-    assert body["max_completion_tokens"] == 4096
+
+
+def _one_token(content: str) -> list[tuple[str, list[tuple[str, float]]]]:
+    return [(content, [(content, -0.1), ("{", -2.5)])]
+
+
+async def test_probabilities_of_a_reply_come_with_it_and_are_stored(connect) -> None:
+    """Guards against a stored reply that has lost what was bought with it."""
+    question = replace(QUESTION, top_logprob_count=2)
+    async with FakeOpenAi({"colour": GOOD}, alternatives=_one_token) as fake:
+        model = connect(fake)
+        bought = await model.session(scope()).ask(question, OPTIONS)
+        stored = await model.session(scope()).ask(question, OPTIONS)
+        assert fake.count() == 1
+        assert fake.requests[0].body["top_logprobs"] == 2
+        plain = await model.session(scope(1)).ask(QUESTION, OPTIONS)
+    assert bought.alternatives is not None
+    assert [value for _, value in bought.alternatives[0].top] == [-0.1, -2.5]
+    assert stored.alternatives == bought.alternatives
+    assert plain.alternatives is None, "what nobody asked for is not bought"
+
+
+@pytest.mark.parametrize("refused", [(), ("logprobs",)], ids=["not given", "refused"])
+async def test_an_endpoint_without_probabilities_still_answers(connect, refused) -> None:
+    question = replace(QUESTION, top_logprob_count=2)
+    async with FakeOpenAi({"colour": GOOD}, rejected_parameters=refused) as fake:
+        answer = await connect(fake).session(scope()).ask(question, OPTIONS)
+    assert answer.ok
+    assert answer.alternatives is None
+
+
+async def test_a_reasoning_model_is_allowed_to_think_and_asked_for_no_probabilities(
+    connect,
+) -> None:
+    question = replace(QUESTION, top_logprob_count=2)
+    async with FakeOpenAi({"colour": GOOD}, alternatives=_one_token) as fake:
+        answer = await connect(fake).session(scope()).ask(question, LlmOptions(model="o3"))
+        body = fake.requests[0].body
+    assert answer.alternatives is None
+    assert body["max_completion_tokens"] == 20_480
+    assert not {"logprobs", "temperature"} & set(body)
 
 
 async def test_what_an_endpoint_refuses_does_not_make_stored_replies_unknown(connect) -> None:

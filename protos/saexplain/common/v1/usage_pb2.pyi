@@ -200,7 +200,9 @@ class LlmOptions(google.protobuf.message.Message):
     seed: builtins.int
     """Seed passed to the provider where it takes one. Absent: none."""
     max_output_token_count: builtins.int
-    """Limit on a reply's tokens, in [16, 65536]. Default 4096."""
+    """Limit on a reply's tokens, reasoning included, in [16, 65536]. Default 4096, and
+    20480 for reasoning models.
+    """
     def __init__(
         self,
         *,
