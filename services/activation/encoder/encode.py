@@ -9,6 +9,7 @@ scored and its value is reported as 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,6 +26,10 @@ from services.activation.encoder.rows import (
 )
 from services.activation.encoder.sae import Sae
 from services.common.errors import Cancelled
+
+_MAX_UNION = 1_024
+"""Features that rows of different callers are computed for together, where each could be computed
+alone: beyond it, columns that somebody else asked for cost more than another matrix product."""
 
 
 def never_cancelled() -> bool:
@@ -46,6 +51,16 @@ def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
             batches.append([])
         batches[-1].append(index)
     return batches
+
+
+@dataclass(frozen=True)
+class PassRow:
+    """One row of a forward pass that several callers share."""
+
+    row: TokenRow
+    sae: Sae
+    features: tuple[int, ...] | None
+    """Features to compute; None for all above zero, sparse."""
 
 
 class Encoder:
@@ -95,22 +110,29 @@ class Encoder:
         results: dict[int, SparseRow] = {}
         for indices, hidden in self._hidden(sae, rows, cancelled):
             lengths = [len(rows[index]) for index in indices]
-            tokens, features, values = (part.cpu().numpy() for part in sae.encode_sparse(hidden))
-            scored = ~np.isin(tokens, np.cumsum([0, *lengths[:-1]]))
-            tokens, features, values = tokens[scored], features[scored], values[scored]
-            counts = np.bincount(tokens, minlength=sum(lengths))
-            bounds = np.concatenate([[0], np.cumsum(counts)])
-            start = 0
-            for index, length in zip(indices, lengths, strict=True):
-                indptr = bounds[start : start + length + 1]
-                entries = slice(indptr[0], indptr[-1])
-                results[index] = SparseRow(
-                    (indptr - indptr[0]).astype(np.int64),
-                    features[entries].astype(np.int32),
-                    values[entries].astype(np.float32),
-                )
-                start += length
+            results.update(zip(indices, _sparse_rows(sae, hidden, lengths), strict=True))
         return [results[index] for index in range(len(rows))]
+
+    def run_pass(self, asked: Sequence[PassRow]) -> list[DenseRow | SparseRow]:
+        """One forward pass for rows of any SAEs of this model, as far as the deepest hook.
+
+        Rows and features have been checked, and the rows fit the token budget together. Each SAE
+        encodes its own rows, all of them at once.
+
+        Returns:
+            What was asked, in order: a dense row where features are chosen, else a sparse one.
+        """
+        hooks = {one.sae.config.hook for one in asked}
+        states = self.model.hidden_states_at(pad_rows([one.row for one in asked]), hooks)
+        results: dict[int, DenseRow | SparseRow] = {}
+        for places in _alike(asked):
+            group = [asked[place] for place in places]
+            sae, at_hook = group[0].sae, states[group[0].sae.config.hook]
+            parts = [
+                at_hook[place, : len(one.row)] for place, one in zip(places, group, strict=True)
+            ]
+            results.update(zip(places, _encode_group(sae, torch.cat(parts), group), strict=True))
+        return [results[place] for place in range(len(asked))]
 
     def _chosen(self, sae: Sae, features: Sequence[int]) -> Tensor:
         chosen = torch.tensor(list(features), dtype=torch.int64)
@@ -126,13 +148,8 @@ class Encoder:
     ) -> list[DenseRow]:
         results: dict[int, DenseRow] = {}
         for indices, hidden in self._hidden(sae, rows, cancelled):
-            values = compute(hidden).to("cpu", torch.float32).numpy()
-            start = 0
-            for index in indices:
-                row = values[start : start + len(rows[index])].copy()
-                row[:FIRST_SCORED_POSITION] = 0.0
-                results[index] = row
-                start += len(rows[index])
+            lengths = [len(rows[index]) for index in indices]
+            results.update(zip(indices, _dense_rows(compute(hidden), lengths), strict=True))
         return [results[index] for index in range(len(rows))]
 
     def _hidden(
@@ -150,3 +167,78 @@ class Encoder:
             states = self.model.hidden_states(pad_rows([rows[i] for i in indices]), sae.config.hook)
             parts = [states[place, : len(rows[index])] for place, index in enumerate(indices)]
             yield indices, torch.cat(parts)
+
+
+def _alike(asked: Sequence[PassRow]) -> Iterator[list[int]]:
+    """Places of rows that are encoded together: of one SAE, all sparse or all dense.
+
+    Dense ones are computed for the union of their features, unless the union is wide and the SAE
+    can do without it.
+    """
+    by_sae: dict[tuple[int, bool], list[int]] = {}
+    for place, one in enumerate(asked):
+        by_sae.setdefault((id(one.sae), one.features is None), []).append(place)
+    for (_, sparse), places in by_sae.items():
+        separable = asked[places[0]].sae.config.features_are_independent
+        if sparse or not separable or len(_union([asked[p] for p in places])) <= _MAX_UNION:
+            yield places
+        else:
+            by_features: dict[tuple[int, ...] | None, list[int]] = {}
+            for place in places:
+                by_features.setdefault(asked[place].features, []).append(place)
+            yield from by_features.values()
+
+
+def _encode_group(
+    sae: Sae, hidden: Float[Tensor, "tokens d_in"], group: Sequence[PassRow]
+) -> Iterator[DenseRow | SparseRow]:
+    """Answers of rows whose hidden states are joined in ``hidden``."""
+    lengths = [len(one.row) for one in group]
+    if group[0].features is None:
+        yield from _sparse_rows(sae, hidden, lengths)
+        return
+    kinds = {one.features for one in group}
+    same = len(kinds) == 1
+    union = list(group[0].features) if same else _union(group)
+    values = sae.encode(hidden, torch.tensor(union, dtype=torch.int64, device=hidden.device))
+    column = {feature: place for place, feature in enumerate(union)}
+    for one, row in zip(group, _dense_rows(values, lengths), strict=True):
+        yield row if same else row[:, [column[feature] for feature in one.features or ()]]
+
+
+def _union(group: Sequence[PassRow]) -> list[int]:
+    return sorted({feature for one in group for feature in one.features or ()})
+
+
+def _dense_rows(
+    values: Float[Tensor, "tokens chosen"], lengths: Sequence[int]
+) -> Iterator[DenseRow]:
+    """Joined activations cut into rows of their own."""
+    joined = values.to("cpu", torch.float32).numpy()
+    start = 0
+    for length in lengths:
+        row = joined[start : start + length].copy()
+        row[:FIRST_SCORED_POSITION] = 0.0
+        yield row
+        start += length
+
+
+def _sparse_rows(
+    sae: Sae, hidden: Float[Tensor, "tokens d_in"], lengths: Sequence[int]
+) -> Iterator[SparseRow]:
+    """All activations above zero of joined rows, cut into rows of their own."""
+    tokens, features, values = (part.cpu().numpy() for part in sae.encode_sparse(hidden))
+    scored = ~np.isin(tokens, np.cumsum([0, *lengths[:-1]]))
+    tokens, features, values = tokens[scored], features[scored], values[scored]
+    counts = np.bincount(tokens, minlength=sum(lengths))
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    start = 0
+    for length in lengths:
+        indptr = bounds[start : start + length + 1]
+        entries = slice(indptr[0], indptr[-1])
+        yield SparseRow(
+            (indptr - indptr[0]).astype(np.int64),
+            features[entries].astype(np.int32),
+            values[entries].astype(np.float32),
+        )
+        start += length
