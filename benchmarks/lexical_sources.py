@@ -19,7 +19,7 @@ from services.activation.encoder.sae import Sae, load_sae
 from services.activation.encoder.sources import ModelSource, SaeSource
 from services.activation.encoder.tokenizer import TextLimits, load_tokenizer
 from services.activation.index.reader import open_index
-from services.activation.vocabulary import neighbors
+from services.activation.vocabulary.neighbors import neighbors
 from services.common.grpc_client import open_channel, rpc_errors
 
 ELIGIBLE = feature_pb2.FEATURE_STRATUM_ELIGIBLE

@@ -9,7 +9,7 @@ import grpc
 
 from saexplain.activation.v1 import activation_pb2 as pb
 from saexplain.common.v1 import text_pb2, window_pb2
-from services.activation import messages, vocabulary
+from services.activation import messages
 from services.activation.catalog import Catalog
 from services.activation.encoder.tokenizer import TokenizedText
 from services.activation.engine import Engine
@@ -24,6 +24,7 @@ from services.activation.requests import (
     tokenize_inputs,
 )
 from services.activation.settings import ActivationSettings
+from services.activation.vocabulary.neighbors import neighbors as token_neighbors
 from services.common.call_context import current
 from services.common.errors import InvalidArgument
 from services.common.names import index_name, parse_feature, parse_sae
@@ -202,7 +203,7 @@ class ActivationServicer(ServesNoIndexing):
         pieces = tokenizer.vocabulary_bytes
         response = pb.ListTokenNeighborsResponse()
         for token, cosine in zip(tokens, cosines, strict=True):
-            variants, neighbors = vocabulary.neighbors(token, cosine, tokenizer, count)
+            variants, neighbors = token_neighbors(token, cosine, tokenizer, count)
             response.neighbors.add(
                 token=text_pb2.WeightedToken(token_id=token, token_bytes=pieces[token], weight=1.0),
                 variants=messages.weighted_tokens(variants, pieces),
