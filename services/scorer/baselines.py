@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -53,8 +54,25 @@ SELECTIONS = (
 
 _MAX_PARTS, _MAX_RULES = 5, 20
 
-Predict = Callable[[TokenSpan, TokenSpan], Floats]
-"""Tokens and what stands to their left to a share of the reference maximum per token."""
+
+class Stretch(Protocol):
+    """Tokens in their context: a window, a passage or an item of a judge."""
+
+    @property
+    def tokens(self) -> TokenSpan:
+        """Where to predict."""
+
+    @property
+    def left_context(self) -> TokenSpan:
+        """What stands before them, nearest last."""
+
+    @property
+    def context_position(self) -> int:
+        """Tokens before the first of `tokens` in the context."""
+
+
+Predict = Callable[[Stretch], Floats]
+"""A stretch to a share of the reference maximum per token."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +108,15 @@ def of_pattern(pattern: Pattern) -> Predict:
         InvalidArgument: the pattern is not valid.
     """
     compiled = compile_pattern(pattern)
-    return lambda tokens, left: compiled.predict(tokens, left).astype(np.float64)
+    return lambda at: compiled.predict(at.tokens, at.left_context, at.context_position).astype(
+        np.float64
+    )
 
 
 def _constant() -> Predictor:
     matcher = TokenMatcher(token_class=TOKEN_CLASS_ANY)
     return Predictor(
-        "constant", lambda tokens, _: np.ones(len(tokens.token_ids)), _pattern([(matcher, 1.0)])
+        "constant", lambda at: np.ones(len(at.tokens.token_ids)), _pattern([(matcher, 1.0)])
     )
 
 
@@ -118,7 +138,7 @@ def _top_token(evidence: Evidence) -> Predictor:
     (token_id, token_bytes), _ = peaks.most_common(1)[0]
     return Predictor(
         "top_token",
-        lambda tokens, _: (_ids(tokens) == token_id).astype(np.float64),
+        lambda at: (_ids(at.tokens) == token_id).astype(np.float64),
         _pattern([(TokenMatcher(literal=token_bytes), 1.0)]),
     )
 
@@ -139,7 +159,7 @@ def _table(evidence: Evidence) -> Predictor:
         (TokenMatcher(literal=spelling[token]), min(table[token], 2.0))
         for token in strongest[: _MAX_PARTS * _MAX_RULES]
     ]
-    return Predictor("token_table", lambda tokens, _: _look_up(table, tokens), _pattern(rules))
+    return Predictor("token_table", lambda at: _look_up(table, at.tokens), _pattern(rules))
 
 
 def token_means(

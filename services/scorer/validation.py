@@ -9,13 +9,9 @@ import numpy as np
 
 from saexplain.activation.v1.activation_pb2 import WindowList
 from saexplain.common.v1.explanation_pb2 import Explanation
-from saexplain.common.v1.text_pb2 import TokenSpan
 from saexplain.common.v1.usage_pb2 import JournalScope, LlmOptions
 from saexplain.common.v1.window_pb2 import Window
 from saexplain.scorer.v1.scorer_pb2 import (
-    JUDGE_TASK_PREDICT,
-    JUDGE_TASK_VERIFY,
-    JudgeItem,
     JudgeRequest,
     MethodOptions,
     PlanScoreRequest,
@@ -23,13 +19,16 @@ from saexplain.scorer.v1.scorer_pb2 import (
 )
 from services.common import pattern
 from services.common.errors import FieldViolation, InvalidArgument
+from services.scorer.item_checks import (
+    Problem,
+    item_problems,
+    position_problems,
+    span_problems,
+)
 from services.scorer.methods.base import LLM_JUDGE, PATTERN_JUDGE, ScoringMethod, unscorable
 
 MAX_LABEL_CHARACTERS = 100
 MAX_DESCRIPTION_CHARACTERS = 4000
-
-Problem = tuple[str, str]
-"""A field and what is wrong with it."""
 
 
 def check_plan(request: PlanScoreRequest, method: ScoringMethod, max_windows: int) -> None:
@@ -57,7 +56,7 @@ def check_judge(request: JudgeRequest, max_items: int) -> None:
         problems += _scope_problems(request.scope)
     seen: set[str] = set()
     for index, item in enumerate(request.items):
-        problems += [(f"items[{index}].{f}", why) for f, why in _item_problems(item)]
+        problems += [(f"items[{index}].{f}", why) for f, why in item_problems(item)]
         if item.id in seen:
             problems.append((f"items[{index}].id", "the second item of this id"))
         seen.add(item.id)
@@ -169,9 +168,10 @@ def _window_problems(window: Window) -> Iterator[Problem]:
     for name in ("name", "document"):
         if not getattr(window, name):
             yield name, "required"
-    yield from ((f"tokens.{f}", why) for f, why in _span_problems(window.tokens))
+    yield from ((f"tokens.{f}", why) for f, why in span_problems(window.tokens))
     if not window.tokens.token_ids:
         yield "tokens", "at least one token is needed"
+    yield from position_problems(window)
     values = np.asarray(window.activations)
     if len(values) != len(window.tokens.token_ids):
         yield "activations", f"{len(values)} values for {len(window.tokens.token_ids)} tokens"
@@ -179,23 +179,3 @@ def _window_problems(window: Window) -> Iterator[Problem]:
         yield "activations", "must be finite and >= 0"
     if not 0 < window.inclusion_probability <= 1:
         yield "inclusion_probability", "must be in (0, 1]"
-
-
-def _span_problems(tokens: TokenSpan) -> Iterator[Problem]:
-    if len(tokens.token_ids) != len(tokens.token_bytes):
-        yield "token_bytes", "another number of them than of `token_ids`"
-
-
-def _item_problems(item: JudgeItem) -> Iterator[Problem]:
-    if not item.id:
-        yield "id", "required"
-    if item.task == JUDGE_TASK_PREDICT:
-        if not item.tokens.token_ids:
-            yield "tokens", "at least one token is needed"
-        yield from ((f"tokens.{f}", why) for f, why in _span_problems(item.tokens))
-        yield from ((f"left_context.{f}", why) for f, why in _span_problems(item.left_context))
-    elif item.task == JUDGE_TASK_VERIFY:
-        if not item.text:
-            yield "text", "required"
-    else:
-        yield "task", "must be PREDICT or VERIFY"

@@ -1,5 +1,5 @@
 """OpenAI's automated-interpretability scores on the committed vectors, as far as statistics
-go; its simulation method itself is not served."""
+go."""
 
 from __future__ import annotations
 

@@ -9,13 +9,12 @@ from saexplain.common.v1.window_pb2 import (
     SPLIT_EXPLAIN,
     SPLIT_HELDOUT,
     WINDOW_STRATEGY_TOP,
+    Window,
 )
-from services.common.pattern import predict
+from services.common.pattern import predict_window
 from services.scorer import baselines
 from services.scorer.evidence import Evidence, thinned, weighted
 from tests.scorer import world
-
-NOTHING = world.span([])
 
 
 def fitted(lists=None, other=None) -> dict[str, baselines.Predictor]:
@@ -38,7 +37,7 @@ def test_the_top_token_is_the_commonest_peak_of_the_exemplars():
     peaks = [w.tokens.token_bytes[int(np.argmax(w.activations))] for w in top.windows]
     commonest = max(set(peaks), key=peaks.count)
     tokens = world.span([b" waa", commonest, b" gamma"])
-    assert fitted()["top_token"].predict(tokens, NOTHING).tolist() == [0, 1, 0]
+    assert fitted()["top_token"].predict(Window(tokens=tokens)).tolist() == [0, 1, 0]
 
 
 def test_the_table_is_the_weighted_mean_per_token():
@@ -93,9 +92,9 @@ def test_the_table_calls_windows_active_at_its_own_best_threshold():
                 window.activations[:] = [0.0] * len(window.activations)
     table = fitted(lists)["token_table"]
     for word in world.STRENGTHS:
-        assert table.predict(world.span([word]), NOTHING)[0] >= 0.5
-    assert table.predict(world.span([world.WEAK]), NOTHING)[0] < 0.5
-    assert table.predict(world.span([b" never seen"]), NOTHING)[0] == 0
+        assert table.predict(Window(tokens=world.span([word])))[0] >= 0.5
+    assert table.predict(Window(tokens=world.span([world.WEAK])))[0] < 0.5
+    assert table.predict(Window(tokens=world.span([b" never seen"])))[0] == 0
 
 
 def test_heldout_windows_change_nothing():
@@ -104,7 +103,7 @@ def test_heldout_windows_change_nothing():
     both, alone = fitted(), fitted(explain)
     for window in world.population(SPLIT_HELDOUT)[:50]:
         for name in ("top_token", "token_table"):
-            values = [f[name].predict(window.tokens, NOTHING).tolist() for f in (both, alone)]
+            values = [f[name].predict(window).tolist() for f in (both, alone)]
             assert values[0] == values[1]
 
 
@@ -112,8 +111,8 @@ def test_a_pattern_says_what_the_prediction_says():
     """Guards against texts that are written from something else than what is scored."""
     for name, baseline in fitted(other=world.pattern([world.UNRELATED])).items():
         for window in world.population(SPLIT_HELDOUT)[:40]:
-            by_pattern = predict(baseline.pattern, window.tokens, window.left_context)
-            got = baseline.predict(window.tokens, window.left_context)
+            by_pattern = predict_window(baseline.pattern, window)
+            got = baseline.predict(window)
             assert got.tolist() == pytest.approx(by_pattern.tolist(), abs=1e-6), name
 
 

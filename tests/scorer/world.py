@@ -92,6 +92,7 @@ def population(split: Split.ValueType) -> tuple[Window, ...]:
                 activations=values,
                 max_activation=max(values),
                 inclusion_probability=1.0,
+                context_position=4,
             )
         )
     return tuple(windows)

@@ -34,7 +34,8 @@ class PatternJudge:
                 raise InvalidArgument(
                     "the judge `pattern` only takes PREDICT items", f"items[{index}].task"
                 )
-            shares = pattern.predict(item.tokens, item.left_context)
+            position = item.context_position if item.HasField("context_position") else None
+            shares = pattern.predict(item.tokens, item.left_context, position)
             predictions.append(
                 Prediction(item_id=item.id, status=PREDICTION_STATUS_OK, shares=shares.tolist())
             )

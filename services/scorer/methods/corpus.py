@@ -90,7 +90,7 @@ class Corpus:
 
     declaration = Method(
         name="corpus",
-        version="1",
+        version="2",
         description="Predicts the feature on held-out text, at natural prevalence.",
         selections=(
             selection(SPLIT_HELDOUT, ACTIVE, 300),

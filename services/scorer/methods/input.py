@@ -79,7 +79,7 @@ class Input:
 
     declaration = Method(
         name="input",
-        version="1",
+        version="2",
         description="Writes texts that should and should just not activate, and counts.",
         selections=(
             selection(SPLIT_HELDOUT, WINDOW_STRATEGY_RANDOM_ACTIVE, 300),

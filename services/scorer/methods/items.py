@@ -19,6 +19,7 @@ def predict_item(window: Window) -> JudgeItem:
         task=JUDGE_TASK_PREDICT,
         left_context=blind(window.left_context),
         tokens=blind(window.tokens),
+        context_position=window.context_position,
     )
 
 

@@ -98,7 +98,7 @@ class Predictive:
 
     declaration = Method(
         name="predictive",
-        version="1",
+        version="2",
         description="Predicts the activation at every token of held-out exemplars.",
         selections=(
             selection(SPLIT_HELDOUT, WINDOW_STRATEGY_TOP, RANKED),
@@ -188,6 +188,7 @@ def cut(window: Window, peak: int) -> Window:
         ),
         activations=window.activations[begin:end],
         inclusion_probability=1.0,
+        context_position=window.context_position + begin,
     )
 
 
@@ -208,9 +209,7 @@ def _baseline(
 
     def repredicted(examples: Sequence[Example]) -> list[Example]:
         return [
-            replace(e, predicted=predict(e.window.tokens, e.window.left_context))
-            for e in examples
-            if e.predicted is not None
+            replace(e, predicted=predict(e.window)) for e in examples if e.predicted is not None
         ]
 
     return _estimates(repredicted(exemplars), repredicted(silent), seed=None)

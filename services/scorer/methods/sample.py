@@ -93,7 +93,7 @@ class Sample:
 
     def predicted_by(self, predict: Predict) -> Sample:
         """The same windows with another explanation's predictions."""
-        return replace(self, predicted=[predict(w.tokens, w.left_context) for w in self.windows])
+        return replace(self, predicted=[predict(w) for w in self.windows])
 
     def rows(self, excluded_reason: str = "") -> list[ScoreRow]:
         """One row per window."""

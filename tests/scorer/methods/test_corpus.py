@@ -204,6 +204,9 @@ async def test_judge_items_show_no_activation_and_no_truth_in_their_order():
         "left_context",
         "tokens",
         "text",
+        "highlights",
+        "passages",
+        "context_position",
     }
     request = PlanScoreRequest(
         options=world.options("corpus"),
