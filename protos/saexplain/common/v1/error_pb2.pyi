@@ -86,6 +86,11 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """FAILED_PRECONDITION: the index has no vocabulary probe and no facts from the
     weights beside it; AnnotateIndex makes them.
     """
+    ERROR_REASON_MEMORY_EXHAUSTED: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION: a model or SAE can never fit into the memory that the
+    service may use; RESOURCE_EXHAUSTED with RetryInfo: it does not fit beside what
+    is in use. The metadata holds needed_bytes, used_bytes and budget_bytes.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons that `google.rpc.ErrorInfo` carries, with `domain` = `saexplain`. The
@@ -155,5 +160,10 @@ ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 29
 ERROR_REASON_ANNOTATION_NOT_BUILT: ErrorReason.ValueType  # 30
 """FAILED_PRECONDITION: the index has no vocabulary probe and no facts from the
 weights beside it; AnnotateIndex makes them.
+"""
+ERROR_REASON_MEMORY_EXHAUSTED: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION: a model or SAE can never fit into the memory that the
+service may use; RESOURCE_EXHAUSTED with RetryInfo: it does not fit beside what
+is in use. The metadata holds needed_bytes, used_bytes and budget_bytes.
 """
 global___ErrorReason = ErrorReason
