@@ -55,7 +55,7 @@ class CompiledPattern:
         self._matchers: list[TokenMatcher] = []
         self._columns: dict[bytes, int] = {}
         self._parts = [[self._compile_rule(rule) for rule in part.rules] for part in pattern.parts]
-        self._rows: dict[bytes, Bools] = {}
+        self._forget()
 
     def predict(
         self,
@@ -117,23 +117,33 @@ class CompiledPattern:
 
     def _hits(self, tokens: Sequence[bytes], first_position: int) -> Bools:
         """Which matcher takes which token, shape [tokens, matchers]."""
-        if len(self._rows) > _MAX_REMEMBERED_TOKENS:
-            self._rows.clear()
-        rows = np.stack([self._row(token) for token in tokens])
+        if len(self._places) > _MAX_REMEMBERED_TOKENS:
+            self._forget()
+        places = [self._place(token) for token in tokens]
+        rows = self._table[places]
         traits, hits = rows[:, : len(_TRAITS)], rows[:, len(_TRAITS) :]
         for column, matcher in enumerate(self._matchers):
             if _depends_on_place(matcher):
                 hits[:, column] = _by_place(matcher, traits, first_position)
         return hits
 
-    def _row(self, token: bytes) -> Bools:
-        row = self._rows.get(token)
-        if row is not None:
-            return row
+    def _forget(self) -> None:
+        """Empties the table of tokens: what each is by its bytes, one row per token."""
+        self._places: dict[bytes, int] = {}
+        self._table = np.zeros((64, len(_TRAITS) + len(self._matchers)), bool)
+
+    def _place(self, token: bytes) -> int:
+        """The token's row in the table."""
+        place = self._places.get(token)
+        if place is not None:
+            return place
+        place = len(self._places)
+        if place == len(self._table):
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)])
         local = (not _depends_on_place(m) and matches_locally(m, token) for m in self._matchers)
-        row = np.array([*(trait(token) for trait in _TRAITS), *local], bool)
-        self._rows[token] = row
-        return row
+        self._table[place] = [*(trait(token) for trait in _TRAITS), *local]
+        self._places[token] = place
+        return place
 
 
 class _Left:

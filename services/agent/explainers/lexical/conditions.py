@@ -40,12 +40,12 @@ def propose(
         benefits: nats saved per row, same length as `rows`.
         cost_per_token: nats that one more token in a condition costs.
     """
-    history = occurrences.history[rows]
+    missing = len(occurrences.vocabulary)
+    # A token twice within the distance counts once.
+    history = _without_repeats(occurrences.history[rows], missing)
     for distance in DISTANCES:
         for sign in (1.0, -1.0):
-            chosen = _tokens(
-                history[:, :distance], sign * benefits, cost_per_token, len(occurrences.vocabulary)
-            )
+            chosen = _tokens(history[:, :distance], sign * benefits, cost_per_token, missing)
             if chosen:
                 literals = [TokenMatcher(literal=occurrences.vocabulary[i]) for i in chosen]
                 yield LeftCondition(max_distance=distance, any_of=literals, negated=sign < 0)
@@ -59,18 +59,23 @@ def _tokens(history: Ints, benefits: Floats, cost: float, missing: int) -> list[
     """Greedily the tokens whose rows, not yet covered, sum to more than a token costs."""
     chosen: list[int] = []
     left = benefits.copy()
-    # A token twice within the distance counts once.
-    distinct = _without_repeats(history, missing)
-    width = history.shape[1]
+    sums = _sums(history, left, missing)
     while len(chosen) < MAX_TOKENS:
-        sums = np.bincount(distinct.ravel(), np.repeat(left, width), minlength=missing + 1)
-        sums[missing] = 0
         best = int(sums.argmax())
         if sums[best] <= cost:
             return chosen
         chosen.append(best)
-        left[(history == best).any(axis=1)] = 0
+        covered = np.flatnonzero(history.ravel() == best) // history.shape[1]
+        sums -= _sums(history[covered], left[covered], missing)
+        sums[best] = 0
+        left[covered] = 0
     return chosen
+
+
+def _sums(history: Ints, benefits: Floats, missing: int) -> Floats:
+    """Benefit of the rows that hold each token, shape [missing]."""
+    repeated = np.repeat(benefits, history.shape[1])
+    return np.bincount(history.ravel(), repeated, minlength=missing + 1)[:missing]
 
 
 def _without_repeats(history: Ints, missing: int) -> Ints:

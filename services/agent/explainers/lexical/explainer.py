@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from saexplain.agent.v1.agent_pb2 import (
+    VERDICT_SOURCE_CODE,
     DesignProbesRequest,
     DesignProbesResponse,
+    LoopPolicy,
     ProposeHypothesesRequest,
     ProposeHypothesesResponse,
     ReviseHypothesesRequest,
@@ -35,6 +37,13 @@ class LexicalExplainer:
     uses_llm = False
     prompt_fingerprint = ""
     available = True
+    loop = LoopPolicy(
+        hypothesis_count=4,
+        round_count=4,
+        positive_probe_count=6,
+        negative_probe_count=6,
+        verdict_source=VERDICT_SOURCE_CODE,
+    )
 
     async def propose(self, request: ProposeHypothesesRequest) -> ProposeHypothesesResponse:
         """One hypothesis per part of the best rule set, strongest first."""

@@ -21,8 +21,9 @@ from saexplain.common.v1.pattern_pb2 import (
     TokenMatcher,
 )
 from saexplain.common.v1.text_pb2 import TokenSpan
+from services.agent.explainers.lexical.vocabulary import Vocabulary
 from services.common.pattern import predict
-from services.common.pattern.tokens import LOCAL_CLASSES, matches_locally
+from services.common.pattern.tokens import LOCAL_CLASSES
 
 HISTORY = 8
 """How many tokens to the left a rule may look."""
@@ -114,17 +115,32 @@ class Occurrences:
         return len(self.token)
 
     @cached_property
+    def _tokens(self) -> Vocabulary:
+        return Vocabulary(self.vocabulary)
+
+    @cached_property
     def _masks(self) -> dict[bytes, Bools]:
         return {}
+
+    @cached_property
+    def _by_token(self) -> tuple[Ints, Ints]:
+        """Rows ordered by token, and where each token's begin."""
+        order = np.argsort(self.token, kind="stable")
+        return order, np.searchsorted(self.token[order], np.arange(len(self.vocabulary) + 1))
 
     def vocabulary_mask(self, matcher: TokenMatcher) -> Bools:
         """Which tokens a matcher takes whose answer depends on the bytes only; shape
         [V + 1], the last entry, for no token, False."""
-        key = matcher.SerializeToString(deterministic=True)
-        if key not in self._masks:
-            taken = [matches_locally(matcher, token) for token in self.vocabulary]
-            self._masks[key] = np.array([*taken, False])
-        return self._masks[key]
+        return self._tokens.mask(matcher)
+
+    def matcher_rows(self, matcher: TokenMatcher) -> Ints:
+        """The rows at which a matcher takes the token, ascending."""
+        if depends_on_place(matcher):
+            return np.flatnonzero(self._placed(matcher))
+        order, begins = self._by_token
+        ids = self._tokens.ids(matcher)
+        rows = [order[begins[i] : begins[i + 1]] for i in ids]
+        return np.sort(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 
     def matcher_mask(self, matcher: TokenMatcher) -> Bools:
         """At which rows a matcher takes the token, shape [N]."""
@@ -138,15 +154,23 @@ class Occurrences:
         history = self.history if rows is None else self.history[rows]
         taken = np.zeros(len(self.vocabulary) + 1, bool)
         for matcher in condition.any_of:
-            taken |= self.vocabulary_mask(matcher)
-        found = taken[history[:, : condition.max_distance]].any(axis=1)
+            taken[self._tokens.ids(matcher)] = True
+        found = np.zeros(len(history), bool)
+        for column in range(min(condition.max_distance, history.shape[1])):
+            found |= taken[history[:, column]]
         return np.asarray(found != condition.negated)
+
+    def rule_rows(self, rule: PatternRule) -> Ints:
+        """The rows at which a rule matches, ascending."""
+        rows = self.matcher_rows(rule.token)
+        for condition in rule.left:
+            rows = rows[self.condition_mask(condition, rows)]
+        return rows
 
     def rule_mask(self, rule: PatternRule) -> Bools:
         """At which rows a rule matches, shape [N]."""
-        mask = self.matcher_mask(rule.token)
-        for condition in rule.left:
-            mask = mask & self.condition_mask(condition)
+        mask = np.zeros(len(self), bool)
+        mask[self.rule_rows(rule)] = True
         return mask
 
     def _placed(self, matcher: TokenMatcher) -> Bools:
@@ -168,7 +192,8 @@ def predictions(occurrences: Occurrences, rules: Iterable[PatternRule]) -> Float
     """The largest strength among the rules that match at each row, shape [N]."""
     best = np.zeros(len(occurrences))
     for rule in rules:
-        np.maximum(best, rule.strength, out=best, where=occurrences.rule_mask(rule))
+        rows = occurrences.rule_rows(rule)
+        best[rows] = np.maximum(best[rows], rule.strength)
     return best
 
 

@@ -61,6 +61,7 @@ class RuleSearch:
         self._leaf = np.zeros(len(rows), np.int64)
         self._counts = [counts_of(self._levels, self._witnesses)]
         self._strengths = np.zeros(1)
+        self._learn()
         matchers = candidates.matchers(rows)
         kinds = [m.WhichOneof("kind") for m in matchers]
         self.costs = RuleCosts(
@@ -68,7 +69,7 @@ class RuleSearch:
             contexts=len(np.unique(rows.history[self._levels > 0])),
             affixes=kinds.count("prefix") + kinds.count("suffix"),
         )
-        self._rows = [np.flatnonzero(rows.matcher_mask(m)) for m in matchers]
+        self._rows = [rows.matcher_rows(m) for m in matchers]
         self._matchers = matchers
 
     def run(self) -> list[PatternRule]:
@@ -105,7 +106,7 @@ class RuleSearch:
         return changed
 
     def _scored(self, rule: PatternRule) -> Scored:
-        return self._score(rule, np.flatnonzero(self.occurrences.rule_mask(rule)))
+        return self._score(rule, self.occurrences.rule_rows(rule))
 
     def _best_of(self, matcher: TokenMatcher, rows: Ints) -> Scored | None:
         """The best rule with this matcher, with up to `MAX_CONDITIONS` conditions."""
@@ -140,9 +141,8 @@ class RuleSearch:
         """Nats saved per row if it were coded as the firing ones among `rows` are."""
         firing_counts = counts_of(self._levels[rows[firing]], self._witnesses[rows[firing]])
         coded = log_probabilities(firing_counts)
-        now = np.stack([log_probabilities(c) for c in self._counts])
         levels = self._levels[rows]
-        saved = coded[levels] - now[self._leaf[rows], levels]
+        saved = coded[levels] - self._learned[self._leaf[rows], levels]
         return np.asarray(saved * self._witnesses[rows])
 
     def _score(self, rule: PatternRule, rows: Ints) -> Scored:
@@ -197,9 +197,14 @@ class RuleSearch:
         rule.strength = min(self._strengths[leaf], MAX_STRENGTH)
         rule.support = len(moved)
         self.rules.append(rule)
+        self._learn()
         changed = np.zeros(len(self.occurrences), bool)
         changed[moved] = True
         return changed
+
+    def _learn(self) -> None:
+        """Brings the codes of all leaves up to date; shape [leaves, LEVELS]."""
+        self._learned = np.stack([log_probabilities(counts) for counts in self._counts])
 
 
 def _with(rule: PatternRule, condition: LeftCondition) -> PatternRule:
