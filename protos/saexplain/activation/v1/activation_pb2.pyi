@@ -1168,10 +1168,19 @@ class IndexConfig(google.protobuf.message.Message):
     WINDOW_TOKEN_COUNT_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     MAX_DOCUMENT_COUNT_FIELD_NUMBER: builtins.int
+    TEXT_COLUMN_FIELD_NUMBER: builtins.int
+    ID_COLUMN_FIELD_NUMBER: builtins.int
+    SOURCE_COLUMN_FIELD_NUMBER: builtins.int
+    KIND_COLUMN_FIELD_NUMBER: builtins.int
     sae: builtins.str
     """`saes/{sae}`. Required."""
     corpus: builtins.str
-    """URL or path of the corpus: JSON lines, plain or compressed. Required."""
+    """Where the corpus is: the path or URL of a file (`.jsonl`, `.txt` or `.md`, plain
+    or `.gz` or `.zst`; `.parquet`; `.arrow`), of a folder of such files or of a
+    dataset saved by Hugging Face's library, or
+    `dataset:{name}?split=train&config=...&revision=...` for one streamed from its hub.
+    Schemes and folders are those that the indexer's settings allow. Required.
+    """
     context_token_count: builtins.int
     """Tokens of a context, beginning of sequence included, in [16, 4096]; 0 for 128."""
     window_token_count: builtins.int
@@ -1180,6 +1189,22 @@ class IndexConfig(google.protobuf.message.Message):
     """Seed of splits and samples."""
     max_document_count: builtins.int
     """Stop after so many documents; 0 for all."""
+    text_column: builtins.str
+    """Column of the text. Empty for `text`. A column named here or found in the first
+    record is needed in every one.
+    """
+    id_column: builtins.str
+    """Column of a document's id, unique in the corpus. Empty for `id`, or file and row
+    where there is none.
+    """
+    source_column: builtins.str
+    """Column of the page, thread or book a document belongs to, which splits keep whole.
+    Empty for `source`, or the document's id where there is none.
+    """
+    kind_column: builtins.str
+    """Column of the kind of text, each of which is split by itself. Empty for `kind`, or
+    one kind for all where there is none.
+    """
     def __init__(
         self,
         *,
@@ -1189,8 +1214,12 @@ class IndexConfig(google.protobuf.message.Message):
         window_token_count: builtins.int = ...,
         seed: builtins.int = ...,
         max_document_count: builtins.int = ...,
+        text_column: builtins.str = ...,
+        id_column: builtins.str = ...,
+        source_column: builtins.str = ...,
+        kind_column: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["context_token_count", b"context_token_count", "corpus", b"corpus", "max_document_count", b"max_document_count", "sae", b"sae", "seed", b"seed", "window_token_count", b"window_token_count"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["context_token_count", b"context_token_count", "corpus", b"corpus", "id_column", b"id_column", "kind_column", b"kind_column", "max_document_count", b"max_document_count", "sae", b"sae", "seed", b"seed", "source_column", b"source_column", "text_column", b"text_column", "window_token_count", b"window_token_count"]) -> None: ...
 
 global___IndexConfig = IndexConfig
 
@@ -1327,10 +1356,15 @@ class MergeIndexRequest(google.protobuf.message.Message):
     CONFIG_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
     SHARD_COUNT_FIELD_NUMBER: builtins.int
+    INDEX_ID_FIELD_NUMBER: builtins.int
     key: builtins.str
     """Key of the plan."""
     shard_count: builtins.int
     """Number of shards of the plan."""
+    index_id: builtins.str
+    """An id under which the index can be read besides the beginning of its key. Empty:
+    none.
+    """
     @property
     def config(self) -> global___IndexConfig:
         """The configuration."""
@@ -1341,9 +1375,10 @@ class MergeIndexRequest(google.protobuf.message.Message):
         config: global___IndexConfig | None = ...,
         key: builtins.str = ...,
         shard_count: builtins.int = ...,
+        index_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "key", b"key", "shard_count", b"shard_count"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["config", b"config", "index_id", b"index_id", "key", b"key", "shard_count", b"shard_count"]) -> None: ...
 
 global___MergeIndexRequest = MergeIndexRequest
 

@@ -25,19 +25,21 @@ _sym_db = _symbol_database.Default()
 from saexplain.common.v1 import text_pb2 as saexplain_dot_common_dot_v1_dot_text__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n saexplain/common/v1/window.proto\x12\x13saexplain.common.v1\x1a\x1esaexplain/common/v1/text.proto\"\x9d\x03\n\x06Window\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12)\n\x05split\x18\x05 \x01(\x0e\x32\x1a.saexplain.common.v1.Split\x12\x34\n\x0cleft_context\x18\x06 \x01(\x0b\x32\x1e.saexplain.common.v1.TokenSpan\x12.\n\x06tokens\x18\x07 \x01(\x0b\x32\x1e.saexplain.common.v1.TokenSpan\x12\x13\n\x0b\x61\x63tivations\x18\x08 \x03(\x02\x12\x1b\n\x0emax_activation\x18\t \x01(\x02H\x00\x88\x01\x01\x12\x1d\n\x15inclusion_probability\x18\n \x01(\x01\x12\x35\n\x08strategy\x18\x0b \x01(\x0e\x32#.saexplain.common.v1.WindowStrategy\x12\x0f\n\x07stratum\x18\x0c \x01(\x05\x12\x18\n\x10\x63ontext_position\x18\r \x01(\x05\x42\x11\n\x0f_max_activation\"\x82\x01\n\x0fWindowSelection\x12\x35\n\x08strategy\x18\x01 \x01(\x0e\x32#.saexplain.common.v1.WindowStrategy\x12)\n\x05split\x18\x02 \x01(\x0e\x32\x1a.saexplain.common.v1.Split\x12\r\n\x05\x63ount\x18\x03 \x01(\x05*V\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\x11\n\rSPLIT_EXPLAIN\x10\x01\x12\x10\n\x0cSPLIT_SELECT\x10\x02\x12\x11\n\rSPLIT_HELDOUT\x10\x03*\xce\x01\n\x0eWindowStrategy\x12\x1f\n\x1bWINDOW_STRATEGY_UNSPECIFIED\x10\x00\x12\x17\n\x13WINDOW_STRATEGY_TOP\x10\x01\x12\x1c\n\x18WINDOW_STRATEGY_QUANTILE\x10\x02\x12!\n\x1dWINDOW_STRATEGY_RANDOM_ACTIVE\x10\x03\x12\"\n\x1eWINDOW_STRATEGY_NON_ACTIVATING\x10\x04\x12\x1d\n\x19WINDOW_STRATEGY_NEAR_MISS\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n saexplain/common/v1/window.proto\x12\x13saexplain.common.v1\x1a\x1esaexplain/common/v1/text.proto\"\xd7\x03\n\x06Window\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12)\n\x05split\x18\x05 \x01(\x0e\x32\x1a.saexplain.common.v1.Split\x12\x34\n\x0cleft_context\x18\x06 \x01(\x0b\x32\x1e.saexplain.common.v1.TokenSpan\x12.\n\x06tokens\x18\x07 \x01(\x0b\x32\x1e.saexplain.common.v1.TokenSpan\x12\x13\n\x0b\x61\x63tivations\x18\x08 \x03(\x02\x12\x1b\n\x0emax_activation\x18\t \x01(\x02H\x00\x88\x01\x01\x12\x1d\n\x15inclusion_probability\x18\n \x01(\x01\x12\x35\n\x08strategy\x18\x0b \x01(\x0e\x32#.saexplain.common.v1.WindowStrategy\x12\x0f\n\x07stratum\x18\x0c \x01(\x05\x12\x18\n\x10\x63ontext_position\x18\r \x01(\x05\x12\x38\n\rnegative_rung\x18\x0e \x01(\x0e\x32!.saexplain.common.v1.NegativeRungB\x11\n\x0f_max_activation\"\xb4\x01\n\x0fWindowSelection\x12\x35\n\x08strategy\x18\x01 \x01(\x0e\x32#.saexplain.common.v1.WindowStrategy\x12)\n\x05split\x18\x02 \x01(\x0e\x32\x1a.saexplain.common.v1.Split\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x30\n\x05rungs\x18\x04 \x03(\x0e\x32!.saexplain.common.v1.NegativeRung*V\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\x11\n\rSPLIT_EXPLAIN\x10\x01\x12\x10\n\x0cSPLIT_SELECT\x10\x02\x12\x11\n\rSPLIT_HELDOUT\x10\x03*\xce\x01\n\x0eWindowStrategy\x12\x1f\n\x1bWINDOW_STRATEGY_UNSPECIFIED\x10\x00\x12\x17\n\x13WINDOW_STRATEGY_TOP\x10\x01\x12\x1c\n\x18WINDOW_STRATEGY_QUANTILE\x10\x02\x12!\n\x1dWINDOW_STRATEGY_RANDOM_ACTIVE\x10\x03\x12\"\n\x1eWINDOW_STRATEGY_NON_ACTIVATING\x10\x04\x12\x1d\n\x19WINDOW_STRATEGY_NEAR_MISS\x10\x05*\xbc\x01\n\x0cNegativeRung\x12\x1d\n\x19NEGATIVE_RUNG_UNSPECIFIED\x10\x00\x12\x18\n\x14NEGATIVE_RUNG_RANDOM\x10\x01\x12\x19\n\x15NEGATIVE_RUNG_LEXICAL\x10\x02\x12\x1a\n\x16NEGATIVE_RUNG_NEIGHBOR\x10\x03\x12\x1c\n\x18NEGATIVE_RUNG_SAME_TOKEN\x10\x04\x12\x1e\n\x1aNEGATIVE_RUNG_MINIMAL_PAIR\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saexplain.common.v1.window_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SPLIT']._serialized_start=638
-  _globals['_SPLIT']._serialized_end=724
-  _globals['_WINDOWSTRATEGY']._serialized_start=727
-  _globals['_WINDOWSTRATEGY']._serialized_end=933
+  _globals['_SPLIT']._serialized_start=746
+  _globals['_SPLIT']._serialized_end=832
+  _globals['_WINDOWSTRATEGY']._serialized_start=835
+  _globals['_WINDOWSTRATEGY']._serialized_end=1041
+  _globals['_NEGATIVERUNG']._serialized_start=1044
+  _globals['_NEGATIVERUNG']._serialized_end=1232
   _globals['_WINDOW']._serialized_start=90
-  _globals['_WINDOW']._serialized_end=503
-  _globals['_WINDOWSELECTION']._serialized_start=506
-  _globals['_WINDOWSELECTION']._serialized_end=636
+  _globals['_WINDOW']._serialized_end=561
+  _globals['_WINDOWSELECTION']._serialized_start=564
+  _globals['_WINDOWSELECTION']._serialized_end=744
 # @@protoc_insertion_point(module_scope)

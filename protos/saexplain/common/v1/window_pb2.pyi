@@ -100,6 +100,52 @@ often fires) and in which it stays below a tenth of the reference maximum.
 """
 global___WindowStrategy = WindowStrategy
 
+class _NegativeRung:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _NegativeRungEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_NegativeRung.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    NEGATIVE_RUNG_UNSPECIFIED: _NegativeRung.ValueType  # 0
+    """Not a negative."""
+    NEGATIVE_RUNG_RANDOM: _NegativeRung.ValueType  # 1
+    """Random among the windows in which the feature is 0 at every token."""
+    NEGATIVE_RUNG_LEXICAL: _NegativeRung.ValueType  # 2
+    """Shares at least two telling tokens with the feature's exemplars, other than those
+    it peaks at.
+    """
+    NEGATIVE_RUNG_NEIGHBOR: _NegativeRung.ValueType  # 3
+    """A decoder neighbour is active in it: cosine above 0.1, at most five neighbours,
+    at about half of the neighbour's reference maximum or above.
+    """
+    NEGATIVE_RUNG_SAME_TOKEN: _NegativeRung.ValueType  # 4
+    """Holds a token at which the feature peaks in its exemplars."""
+    NEGATIVE_RUNG_MINIMAL_PAIR: _NegativeRung.ValueType  # 5
+    """Differs from an active text in at most three tokens."""
+
+class NegativeRung(_NegativeRung, metaclass=_NegativeRungEnumTypeWrapper):
+    """The ladder of negatives, from far to near. A window of the index stands on the
+    nearest rung that it fits, minimal pairs aside: these are written, not found.
+    """
+
+NEGATIVE_RUNG_UNSPECIFIED: NegativeRung.ValueType  # 0
+"""Not a negative."""
+NEGATIVE_RUNG_RANDOM: NegativeRung.ValueType  # 1
+"""Random among the windows in which the feature is 0 at every token."""
+NEGATIVE_RUNG_LEXICAL: NegativeRung.ValueType  # 2
+"""Shares at least two telling tokens with the feature's exemplars, other than those
+it peaks at.
+"""
+NEGATIVE_RUNG_NEIGHBOR: NegativeRung.ValueType  # 3
+"""A decoder neighbour is active in it: cosine above 0.1, at most five neighbours,
+at about half of the neighbour's reference maximum or above.
+"""
+NEGATIVE_RUNG_SAME_TOKEN: NegativeRung.ValueType  # 4
+"""Holds a token at which the feature peaks in its exemplars."""
+NEGATIVE_RUNG_MINIMAL_PAIR: NegativeRung.ValueType  # 5
+"""Differs from an active text in at most three tokens."""
+global___NegativeRung = NegativeRung
+
 @typing.final
 class Window(google.protobuf.message.Message):
     """A stretch of corpus text with one feature's activation at every token: the unit
@@ -121,6 +167,7 @@ class Window(google.protobuf.message.Message):
     STRATEGY_FIELD_NUMBER: builtins.int
     STRATUM_FIELD_NUMBER: builtins.int
     CONTEXT_POSITION_FIELD_NUMBER: builtins.int
+    NEGATIVE_RUNG_FIELD_NUMBER: builtins.int
     name: builtins.str
     """`indexes/{index}/windows/{ordinal}`; the same window has the same name for
     every feature.
@@ -149,6 +196,10 @@ class Window(google.protobuf.message.Message):
     context_position: builtins.int
     """Position in the context of the window's first token, counted in tokens after
     the beginning-of-sequence token, >= 0.
+    """
+    negative_rung: global___NegativeRung.ValueType
+    """How near a silent or weak window comes to an active one. Set for NEAR_MISS and,
+    as RANDOM, for NON_ACTIVATING; unset elsewhere. Rungs are scored apart.
     """
     @property
     def left_context(self) -> saexplain.common.v1.text_pb2.TokenSpan:
@@ -182,9 +233,10 @@ class Window(google.protobuf.message.Message):
         strategy: global___WindowStrategy.ValueType = ...,
         stratum: builtins.int = ...,
         context_position: builtins.int = ...,
+        negative_rung: global___NegativeRung.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_activation", b"_max_activation", "left_context", b"left_context", "max_activation", b"max_activation", "tokens", b"tokens"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_activation", b"_max_activation", "activations", b"activations", "context_position", b"context_position", "document", b"document", "inclusion_probability", b"inclusion_probability", "kind", b"kind", "left_context", b"left_context", "max_activation", b"max_activation", "name", b"name", "source", b"source", "split", b"split", "strategy", b"strategy", "stratum", b"stratum", "tokens", b"tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_activation", b"_max_activation", "activations", b"activations", "context_position", b"context_position", "document", b"document", "inclusion_probability", b"inclusion_probability", "kind", b"kind", "left_context", b"left_context", "max_activation", b"max_activation", "name", b"name", "negative_rung", b"negative_rung", "source", b"source", "split", b"split", "strategy", b"strategy", "stratum", b"stratum", "tokens", b"tokens"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_max_activation", b"_max_activation"]) -> typing.Literal["max_activation"] | None: ...
 
 global___Window = Window
@@ -198,19 +250,28 @@ class WindowSelection(google.protobuf.message.Message):
     STRATEGY_FIELD_NUMBER: builtins.int
     SPLIT_FIELD_NUMBER: builtins.int
     COUNT_FIELD_NUMBER: builtins.int
+    RUNGS_FIELD_NUMBER: builtins.int
     strategy: global___WindowStrategy.ValueType
     """How to choose. Required."""
     split: global___Split.ValueType
     """From which split. Required."""
     count: builtins.int
     """How many at most, in [1, 1000]. Fewer come back where the index holds fewer."""
+    @property
+    def rungs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___NegativeRung.ValueType]:
+        """Rungs that NEAR_MISS may draw from, at most `count` in all; equal shares as far as
+        the index holds enough. LEXICAL, NEIGHBOR or SAME_TOKEN, no repeats. Empty:
+        SAME_TOKEN. Must be empty for other strategies.
+        """
+
     def __init__(
         self,
         *,
         strategy: global___WindowStrategy.ValueType = ...,
         split: global___Split.ValueType = ...,
         count: builtins.int = ...,
+        rungs: collections.abc.Iterable[global___NegativeRung.ValueType] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["count", b"count", "split", b"split", "strategy", b"strategy"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "rungs", b"rungs", "split", b"split", "strategy", b"strategy"]) -> None: ...
 
 global___WindowSelection = WindowSelection

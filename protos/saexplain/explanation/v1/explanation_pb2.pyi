@@ -620,7 +620,9 @@ class IndexResource(google.protobuf.message.Message):
     END_TIME_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """`projects/{project}/indexes/{index}`; the last part is the beginning of the key."""
+    """`projects/{project}/indexes/{index}`; the last part follows from configuration and
+    request id. Evidence is read under it, or under the beginning of the key.
+    """
     state: global___RunState.ValueType
     """Where the build stands."""
     done_token_count: builtins.int
@@ -634,7 +636,9 @@ class IndexResource(google.protobuf.message.Message):
     artifact_fingerprint: builtins.str
     """SHA-256 (hex) of the artifact. Empty until built."""
     key: builtins.str
-    """Key: SHA-256 (hex) over the fingerprints and the configuration."""
+    """Key: SHA-256 (hex) over the fingerprints, the corpus and the configuration. Empty
+    until it is planned.
+    """
     @property
     def config(self) -> saexplain.activation.v1.activation_pb2.IndexConfig:
         """What it is made of."""
@@ -691,8 +695,13 @@ class CreateIndexRequest(google.protobuf.message.Message):
 
     PARENT_FIELD_NUMBER: builtins.int
     CONFIG_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     parent: builtins.str
     """`projects/{project}`. Required."""
+    request_id: builtins.str
+    """Two requests with the same configuration and id mean the same index; another id
+    reads the corpus again. 1 to 64 characters of `[A-Za-z0-9._-]`. Empty: none.
+    """
     @property
     def config(self) -> saexplain.activation.v1.activation_pb2.IndexConfig:
         """What to build."""
@@ -702,9 +711,10 @@ class CreateIndexRequest(google.protobuf.message.Message):
         *,
         parent: builtins.str = ...,
         config: saexplain.activation.v1.activation_pb2.IndexConfig | None = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "parent", b"parent"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["config", b"config", "parent", b"parent", "request_id", b"request_id"]) -> None: ...
 
 global___CreateIndexRequest = CreateIndexRequest
 

@@ -153,8 +153,10 @@ class ExplanationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateIndex(self, request, context):
-        """Builds an index, or finds the one that these inputs already gave. Idempotent by
-        the configuration.
+        """Builds an index, or finds the one that was asked for before. Answers at once: the
+        corpus is read, planned and swept by a workflow, and what is wrong with it ends the
+        build. Idempotent by configuration and request id; one whose build failed or was
+        cancelled is built again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -79,8 +79,10 @@ class ExplanationServiceStub:
         saexplain.explanation.v1.explanation_pb2.CreateIndexRequest,
         saexplain.explanation.v1.explanation_pb2.CreateIndexResponse,
     ]
-    """Builds an index, or finds the one that these inputs already gave. Idempotent by
-    the configuration.
+    """Builds an index, or finds the one that was asked for before. Answers at once: the
+    corpus is read, planned and swept by a workflow, and what is wrong with it ends the
+    build. Idempotent by configuration and request id; one whose build failed or was
+    cancelled is built again.
     """
 
     GetIndex: grpc.UnaryUnaryMultiCallable[
@@ -162,8 +164,10 @@ class ExplanationServiceAsyncStub:
         saexplain.explanation.v1.explanation_pb2.CreateIndexRequest,
         saexplain.explanation.v1.explanation_pb2.CreateIndexResponse,
     ]
-    """Builds an index, or finds the one that these inputs already gave. Idempotent by
-    the configuration.
+    """Builds an index, or finds the one that was asked for before. Answers at once: the
+    corpus is read, planned and swept by a workflow, and what is wrong with it ends the
+    build. Idempotent by configuration and request id; one whose build failed or was
+    cancelled is built again.
     """
 
     GetIndex: grpc.aio.UnaryUnaryMultiCallable[
@@ -259,8 +263,10 @@ class ExplanationServiceServicer(metaclass=abc.ABCMeta):
         request: saexplain.explanation.v1.explanation_pb2.CreateIndexRequest,
         context: _ServicerContext,
     ) -> typing.Union[saexplain.explanation.v1.explanation_pb2.CreateIndexResponse, collections.abc.Awaitable[saexplain.explanation.v1.explanation_pb2.CreateIndexResponse]]:
-        """Builds an index, or finds the one that these inputs already gave. Idempotent by
-        the configuration.
+        """Builds an index, or finds the one that was asked for before. Answers at once: the
+        corpus is read, planned and swept by a workflow, and what is wrong with it ends the
+        build. Idempotent by configuration and request id; one whose build failed or was
+        cancelled is built again.
         """
 
     @abc.abstractmethod
