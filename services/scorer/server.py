@@ -10,7 +10,8 @@ from saexplain.scorer.v1 import scorer_pb2, scorer_pb2_grpc
 from services.common.grpc_server import HealthReporter, Register
 from services.common.llm.session import LanguageModel, require_language_model
 from services.scorer import validation
-from services.scorer.judges.llm import LlmJudge, LlmWriter
+from services.scorer.judges.llm import LlmJudge
+from services.scorer.judges.llm_writer import LlmWriter
 from services.scorer.judges.pattern import PatternJudge
 from services.scorer.judges.pattern_writer import PatternWriter
 from services.scorer.methods import base, registry

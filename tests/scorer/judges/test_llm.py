@@ -20,7 +20,8 @@ from saexplain.scorer.v1.scorer_pb2 import (
 from services.common.errors import Aborted, ResourceExhausted
 from services.common.llm.session import open_language_model
 from services.common.llm.settings import LlmSettings
-from services.scorer.judges.llm import LlmJudge, LlmWriter
+from services.scorer.judges.llm import LlmJudge
+from services.scorer.judges.llm_writer import LlmWriter
 from services.scorer.methods.corpus import Corpus
 from services.scorer.methods.generative import Generative
 from services.scorer.methods.input import Input
