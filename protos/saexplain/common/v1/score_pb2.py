@@ -26,23 +26,23 @@ from saexplain.common.v1 import usage_pb2 as saexplain_dot_common_dot_v1_dot_usa
 from saexplain.common.v1 import window_pb2 as saexplain_dot_common_dot_v1_dot_window__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsaexplain/common/v1/score.proto\x12\x13saexplain.common.v1\x1a\x1fsaexplain/common/v1/usage.proto\x1a saexplain/common/v1/window.proto\"\x80\x04\n\x05Score\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\x12\n\x05value\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x34\n\x08interval\x18\x04 \x01(\x0b\x32\x1d.saexplain.common.v1.IntervalH\x01\x88\x01\x01\x12\x16\n\x0epositive_count\x18\x05 \x01(\x05\x12\x16\n\x0enegative_count\x18\x06 \x01(\x05\x12\x14\n\x0c\x66\x61iled_count\x18\x07 \x01(\x05\x12\x15\n\rinvalid_count\x18\x08 \x01(\x05\x12\x30\n\x06status\x18\t \x01(\x0e\x32 .saexplain.common.v1.ScoreStatus\x12\x15\n\rstatus_reason\x18\n \x01(\t\x12\x30\n\tbaselines\x18\x0b \x03(\x0b\x32\x1d.saexplain.common.v1.Baseline\x12\x17\n\ngap_closed\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x11\x65stimator_version\x18\r \x01(\t\x12\r\n\x05judge\x18\x0e \x01(\t\x12\x0c\n\x04seed\x18\x0f \x01(\x03\x12)\n\x05split\x18\x10 \x01(\x0e\x32\x1a.saexplain.common.v1.Split\x12\x13\n\x0binsensitive\x18\x11 \x01(\x08\x42\x08\n\x06_valueB\x0b\n\t_intervalB\r\n\x0b_gap_closed\"B\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\r\n\x05level\x18\x03 \x01(\x01\x12\x0c\n\x04kind\x18\x04 \x01(\t\"P\n\x08\x42\x61seline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10undefined_reason\x18\x03 \x01(\tB\x08\n\x06_value\"\x99\x01\n\x08ScoreRow\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\x16\n\tpredicted\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08measured\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x17\n\x0f\x65xcluded_reason\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\tB\x0c\n\n_predictedB\x0b\n\t_measured\"\xa5\x01\n\x0cMethodResult\x12\x0e\n\x06method\x18\x01 \x01(\t\x12*\n\x06scores\x18\x02 \x03(\x0b\x32\x1a.saexplain.common.v1.Score\x12+\n\x04rows\x18\x03 \x03(\x0b\x32\x1d.saexplain.common.v1.ScoreRow\x12,\n\x05usage\x18\x04 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage*u\n\x0bScoreStatus\x12\x1c\n\x18SCORE_STATUS_UNSPECIFIED\x10\x00\x12\x13\n\x0fSCORE_STATUS_OK\x10\x01\x12\x1a\n\x16SCORE_STATUS_UNDEFINED\x10\x02\x12\x17\n\x13SCORE_STATUS_FAILED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsaexplain/common/v1/score.proto\x12\x13saexplain.common.v1\x1a\x1fsaexplain/common/v1/usage.proto\x1a saexplain/common/v1/window.proto\"\x8e\x04\n\x05Score\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\x12\n\x05value\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x34\n\x08interval\x18\x04 \x01(\x0b\x32\x1d.saexplain.common.v1.IntervalH\x01\x88\x01\x01\x12\x16\n\x0epositive_count\x18\x05 \x01(\x05\x12\x16\n\x0enegative_count\x18\x06 \x01(\x05\x12\x14\n\x0c\x66\x61iled_count\x18\x07 \x01(\x05\x12\x15\n\rinvalid_count\x18\x08 \x01(\x05\x12\x30\n\x06status\x18\t \x01(\x0e\x32 .saexplain.common.v1.ScoreStatus\x12\x15\n\rstatus_reason\x18\n \x01(\t\x12\x30\n\tbaselines\x18\x0b \x03(\x0b\x32\x1d.saexplain.common.v1.Baseline\x12\x17\n\ngap_closed\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x11\x65stimator_version\x18\r \x01(\t\x12\r\n\x05judge\x18\x0e \x01(\t\x12\x0c\n\x04seed\x18\x0f \x01(\x03\x12)\n\x05split\x18\x10 \x01(\x0e\x32\x1a.saexplain.common.v1.Split\x12\x13\n\x0binsensitive\x18\x11 \x01(\x08\x12\x0c\n\x04note\x18\x12 \x01(\tB\x08\n\x06_valueB\x0b\n\t_intervalB\r\n\x0b_gap_closed\"B\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\r\n\x05level\x18\x03 \x01(\x01\x12\x0c\n\x04kind\x18\x04 \x01(\t\"P\n\x08\x42\x61seline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10undefined_reason\x18\x03 \x01(\tB\x08\n\x06_value\"\x99\x01\n\x08ScoreRow\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\x16\n\tpredicted\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08measured\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x17\n\x0f\x65xcluded_reason\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\tB\x0c\n\n_predictedB\x0b\n\t_measured\"\xa5\x01\n\x0cMethodResult\x12\x0e\n\x06method\x18\x01 \x01(\t\x12*\n\x06scores\x18\x02 \x03(\x0b\x32\x1a.saexplain.common.v1.Score\x12+\n\x04rows\x18\x03 \x03(\x0b\x32\x1d.saexplain.common.v1.ScoreRow\x12,\n\x05usage\x18\x04 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage*u\n\x0bScoreStatus\x12\x1c\n\x18SCORE_STATUS_UNSPECIFIED\x10\x00\x12\x13\n\x0fSCORE_STATUS_OK\x10\x01\x12\x1a\n\x16SCORE_STATUS_UNDEFINED\x10\x02\x12\x17\n\x13SCORE_STATUS_FAILED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saexplain.common.v1.score_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCORESTATUS']._serialized_start=1112
-  _globals['_SCORESTATUS']._serialized_end=1229
+  _globals['_SCORESTATUS']._serialized_start=1126
+  _globals['_SCORESTATUS']._serialized_end=1243
   _globals['_SCORE']._serialized_start=124
-  _globals['_SCORE']._serialized_end=636
-  _globals['_INTERVAL']._serialized_start=638
-  _globals['_INTERVAL']._serialized_end=704
-  _globals['_BASELINE']._serialized_start=706
-  _globals['_BASELINE']._serialized_end=786
-  _globals['_SCOREROW']._serialized_start=789
-  _globals['_SCOREROW']._serialized_end=942
-  _globals['_METHODRESULT']._serialized_start=945
-  _globals['_METHODRESULT']._serialized_end=1110
+  _globals['_SCORE']._serialized_end=650
+  _globals['_INTERVAL']._serialized_start=652
+  _globals['_INTERVAL']._serialized_end=718
+  _globals['_BASELINE']._serialized_start=720
+  _globals['_BASELINE']._serialized_end=800
+  _globals['_SCOREROW']._serialized_start=803
+  _globals['_SCOREROW']._serialized_end=956
+  _globals['_METHODRESULT']._serialized_start=959
+  _globals['_METHODRESULT']._serialized_end=1124
 # @@protoc_insertion_point(module_scope)

@@ -72,6 +72,7 @@ class Score(google.protobuf.message.Message):
     SEED_FIELD_NUMBER: builtins.int
     SPLIT_FIELD_NUMBER: builtins.int
     INSENSITIVE_FIELD_NUMBER: builtins.int
+    NOTE_FIELD_NUMBER: builtins.int
     method: builtins.str
     """The method, such as `corpus`."""
     metric: builtins.str
@@ -110,6 +111,11 @@ class Score(google.protobuf.message.Message):
     """True for metrics that do not fall when half of an explanation is missing or an
     unrelated part is added.
     """
+    note: builtins.str
+    """What a reader has to know of how it was obtained, such as that a simulation took
+    stated numbers because the endpoint reports no log-probabilities. Empty where there
+    is nothing.
+    """
     @property
     def interval(self) -> global___Interval:
         """Uncertainty of `value`. Absent where `value` is."""
@@ -138,9 +144,10 @@ class Score(google.protobuf.message.Message):
         seed: builtins.int = ...,
         split: saexplain.common.v1.window_pb2.Split.ValueType = ...,
         insensitive: builtins.bool = ...,
+        note: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_gap_closed", b"_gap_closed", "_interval", b"_interval", "_value", b"_value", "gap_closed", b"gap_closed", "interval", b"interval", "value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_gap_closed", b"_gap_closed", "_interval", b"_interval", "_value", b"_value", "baselines", b"baselines", "estimator_version", b"estimator_version", "failed_count", b"failed_count", "gap_closed", b"gap_closed", "insensitive", b"insensitive", "interval", b"interval", "invalid_count", b"invalid_count", "judge", b"judge", "method", b"method", "metric", b"metric", "negative_count", b"negative_count", "positive_count", b"positive_count", "seed", b"seed", "split", b"split", "status", b"status", "status_reason", b"status_reason", "value", b"value"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_gap_closed", b"_gap_closed", "_interval", b"_interval", "_value", b"_value", "baselines", b"baselines", "estimator_version", b"estimator_version", "failed_count", b"failed_count", "gap_closed", b"gap_closed", "insensitive", b"insensitive", "interval", b"interval", "invalid_count", b"invalid_count", "judge", b"judge", "method", b"method", "metric", b"metric", "negative_count", b"negative_count", "note", b"note", "positive_count", b"positive_count", "seed", b"seed", "split", b"split", "status", b"status", "status_reason", b"status_reason", "value", b"value"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_gap_closed", b"_gap_closed"]) -> typing.Literal["gap_closed"] | None: ...
     @typing.overload
