@@ -26,3 +26,5 @@ class FeatureFacts:
     """Output tokens by logit added, largest first."""
     suppressed_tokens: tuple[Scored, ...]
     """Output tokens by logit added, smallest first."""
+    tokens_absent_reason: str = ""
+    """Why neither list of tokens is there; empty where they are."""

@@ -6,6 +6,8 @@ and suppresses, and tokens that lie close to each other in the input embedding.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -15,8 +17,9 @@ from torch.nn.functional import normalize
 
 from services.activation.encoder.fact_records import FeatureFacts, Scored
 from services.activation.encoder.model import CutModel
+from services.activation.encoder.readout import logit_directions, unembedding
 from services.activation.encoder.sae import Sae
-from services.common.errors import FailedPrecondition, InvalidArgument
+from services.common.errors import InvalidArgument, Unimplemented
 
 
 def feature_facts(
@@ -39,26 +42,27 @@ def feature_facts(
         neighbor_count: Features to list.
         token_count: Output tokens to list at either end.
 
-    Logits are per unit of activation, up to the final norm's division by the length of the
-    residual stream (see :meth:`CutModel.unembed_direction`).
+    Logits are per unit of activation; see :mod:`services.activation.encoder.readout`.
 
     Raises:
         InvalidArgument: FEATURE_OUT_OF_RANGE.
-        FailedPrecondition: STATE_CONFLICT where the SAE writes elsewhere than it reads.
     """
     sae.check_features(torch.tensor([feature]))
-    decoder = sae.weights["W_dec"]
-    if decoder.shape[1] != model.hidden_size:
-        message = (
-            f"decoder rows have {decoder.shape[1]} entries, the residual stream {model.hidden_size}"
-        )
-        raise FailedPrecondition(message, reason="STATE_CONFLICT")
-    cosines = _cosines(decoder, feature)
-    logits = model.unembed_direction(decoder[feature])[:vocabulary_size]
-    return FeatureFacts(
+    cosines = _cosines(sae.weights["W_dec"], feature)
+    facts = FeatureFacts(
         feature=feature,
         decoder_norm=float(sae.decoder_norms[feature]),
         nearest_features=_largest(cosines, neighbor_count, exclude=feature),
+        promoted_tokens=(),
+        suppressed_tokens=(),
+    )
+    try:
+        direction = logit_directions(model, sae, [feature])[0]
+    except Unimplemented as error:
+        return replace(facts, tokens_absent_reason=error.message)
+    logits = unembedding(model)[:vocabulary_size].float() @ direction
+    return replace(
+        facts,
         promoted_tokens=_largest(logits, token_count),
         suppressed_tokens=tuple(
             Scored(found.index, -found.score) for found in _largest(-logits, token_count)

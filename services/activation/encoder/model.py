@@ -11,6 +11,7 @@ attention, or its plain form for Gemma 2, whose soft-capped scores the former ca
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -54,6 +55,8 @@ class CutModel:
         )
         self.layer_count = len(self.blocks)
         self._readers: dict[HookPoint, Reader] = {}
+        self.turn = threading.RLock()
+        """Held during a forward pass: what reads it out is attached to the shared modules."""
 
     @property
     def hidden_size(self) -> int:
@@ -105,7 +108,7 @@ class CutModel:
             if len(found) == len(readers):
                 raise _AllReachedError
 
-        with ExitStack() as attached:
+        with self.turn, ExitStack() as attached:
             for hook, reader in readers.items():
                 attached.callback(reader.attach(hook, keep).remove)
             try:
@@ -141,23 +144,6 @@ class CutModel:
         tap = self.family.tap(hook.site, self.config)
         return reader_of(self.blocks[hook.layer], tap, self.family.norm)
 
-    @torch.inference_mode()
-    def unembed_direction(
-        self, direction: Float[Tensor, " d_model"]
-    ) -> Float[Tensor, " vocabulary"]:
-        """Logits that a residual direction adds, with the final norm's weight folded in.
-
-        ``rms(d) * (unembed(norm(d)) - unembed(norm(0)))``: the norm's bias cancels, and so does
-        its division by the length, which depends on the rest of the residual stream.
-        """
-        norm = submodule(self.base, self.family.final_norm)
-        unembedding: Any = self.model.get_output_embeddings()  # type: ignore[operator]
-        vector = direction.to(self.device, self.embedding.dtype)[None]
-        difference = norm(vector) - norm(torch.zeros_like(vector))
-        difference = difference * vector.pow(2).mean().sqrt()
-        logits: Tensor = difference @ unembedding.weight.T
-        return logits[0]
-
 
 def load_model(
     source: ModelSource,
@@ -173,14 +159,9 @@ def load_model(
             STATE_CONFLICT where the model has fewer blocks than asked for.
         Unimplemented: UNSUPPORTED for a family that is not known, before weights are read.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    try:
-        config = AutoConfig.from_pretrained(source.location, revision=source.revision)
-    except (OSError, ValueError) as error:
-        raise _not_found(source, error) from error
-    family_of(config)
-    _cut_config(config.get_text_config(), layer_count, source)
+    config = cut_config(source, layer_count)
     try:
         with _quiet_loading():
             model = AutoModelForCausalLM.from_pretrained(
@@ -195,7 +176,20 @@ def load_model(
     return CutModel(model, device=torch.device(device))
 
 
-def _cut_config(config: Any, layer_count: int, source: ModelSource) -> None:
+def cut_config(source: ModelSource, layer_count: int) -> Any:
+    """The configuration of a model's first ``layer_count`` blocks. Errors as `load_model`."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source.location, revision=source.revision)
+    except (OSError, ValueError) as error:
+        raise _not_found(source, error) from error
+    family_of(config)
+    _cut_layers(config.get_text_config(), layer_count, source)
+    return config
+
+
+def _cut_layers(config: Any, layer_count: int, source: ModelSource) -> None:
     """Make a text model's configuration one of fewer blocks; each keeps its kind of attention."""
     if config.num_hidden_layers < layer_count:
         raise FailedPrecondition(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicCache
 
@@ -62,10 +62,11 @@ def share_prefix(model: CutModel, prefix: TokenRow, hook: HookPoint) -> SharedPr
     cache = DynamicCache()
     ids = torch.from_numpy(np.ascontiguousarray(prefix, dtype=np.int64))[None]
     model.hidden_states_at(ids, (hook,), past_key_values=cache, use_cache=True)
+    layers: list[Any] = list(cache.layers)
     blocks = {
         index: (layer.keys, layer.values)
-        for index, layer in enumerate(cache.layers)
-        if layer.keys is not None and layer.values is not None
+        for index, layer in enumerate(layers)
+        if layer.keys is not None
     }
     return SharedPrefix(hook, len(prefix), blocks)
 
@@ -78,7 +79,7 @@ def states_behind(
     Raises:
         Unimplemented: UNSUPPORTED, the family changes attention in an unknown way.
     """
-    with _attending(model.base, prefix.blocks):
+    with model.turn, _attending(model.config, prefix.blocks):
         states = model.hidden_states_at(
             token_ids[:, None],
             (prefix.hook,),
@@ -109,9 +110,8 @@ _prefix: ContextVar[_Blocks] = ContextVar("prefix")
 
 
 @contextmanager
-def _attending(base: nn.Module, blocks: _Blocks) -> Iterator[None]:
+def _attending(config: Any, blocks: _Blocks) -> Iterator[None]:
     """While open, the model's attention looks at ``blocks`` and at the token itself."""
-    config: Any = base.config
     usual = config._attn_implementation
     token = _prefix.set(blocks)
     config._attn_implementation = _INTERFACE
