@@ -67,8 +67,8 @@ def numerics(
 ) -> pb.NumericsContract:
     """What has to be the same for values to be the same."""
     return pb.NumericsContract(
-        prepend_bos=True,
-        bos_token_id=tokenizer.bos_token_id,
+        prepend_bos=tokenizer.prepend_bos,
+        bos_token_id=tokenizer.bos_token_id if tokenizer.prepend_bos else None,
         unscored_position_count=FIRST_SCORED_POSITION,
         max_token_count=min(max_tokens, description.maximum_positions),
         normalize_activations=description.normalize_activations,
@@ -81,11 +81,12 @@ def numerics(
 
 
 def text_span(text: TokenizedText) -> text_pb2.TokenSpan:
-    """Tokens of a whole text; the first token that was put in front is not listed."""
-    begins, ends = zip(*text.byte_spans[1:], strict=True) if len(text.ids) > 1 else ((), ())
+    """Tokens of a whole text; a first token that was put in front is not listed."""
+    first = text.prefix_count
+    begins, ends = zip(*text.byte_spans[first:], strict=True) if len(text.ids) > first else ((), ())
     return text_pb2.TokenSpan(
-        token_ids=text.ids[1:].tolist(),
-        token_bytes=text.token_bytes[1:],
+        token_ids=text.ids[first:].tolist(),
+        token_bytes=text.token_bytes[first:],
         byte_begins=begins,
         byte_ends=ends,
     )
@@ -96,8 +97,8 @@ def encoded_text(index: int, text: TokenizedText, values: DenseRow) -> pb.Encode
     return pb.EncodedText(
         text_index=index,
         tokens=text_span(text),
-        activations=to_tensor(values[1:]),
-        scored_begin=FIRST_SCORED_POSITION - 1,
+        activations=to_tensor(values[text.prefix_count :]),
+        scored_begin=FIRST_SCORED_POSITION - text.prefix_count,
     )
 
 
@@ -106,10 +107,10 @@ def sparse_text(index: int, text: TokenizedText, row: SparseRow) -> pb.SparseEnc
     return pb.SparseEncodedText(
         text_index=index,
         tokens=text_span(text),
-        row_offsets=to_tensor(row.indptr[1:].astype(np.int64)),
+        row_offsets=to_tensor(row.indptr[text.prefix_count :].astype(np.int64)),
         feature_indices=to_tensor(row.features.astype(np.int32)),
         activations=to_tensor(row.values.astype(np.float32)),
-        scored_begin=FIRST_SCORED_POSITION - 1,
+        scored_begin=FIRST_SCORED_POSITION - text.prefix_count,
     )
 
 

@@ -88,11 +88,12 @@ def _from_ids(
     field = f"texts[{index}].token_ids"
     if not ids:
         raise InvalidArgument("there is no token id", field, "TEXT_EMPTY")
-    if len(ids) + 1 > limits.max_tokens:
-        message = f"{len(ids) + 1} tokens, at most {limits.max_tokens} are allowed"
+    count = len(tokenizer.prefix) + len(ids)
+    if count > limits.max_tokens:
+        message = f"{count} tokens, at most {limits.max_tokens} are allowed"
         raise InvalidArgument(message, field, "TEXT_TOO_LONG")
     check_token_ids(ids, tokenizer.vocabulary_size, len(ids), f"{field}.ids")
-    return tokenizer.describe_ids(np.array([tokenizer.bos_token_id, *ids], dtype=np.int64))
+    return tokenizer.describe_ids(np.array(ids, dtype=np.int64))
 
 
 def _check_count(count: int, max_count: int, field: str) -> None:

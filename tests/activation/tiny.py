@@ -68,19 +68,23 @@ def sae_config(architecture: str, **overrides: object) -> dict[str, object]:
         "d_sae": D_SAE,
         "dtype": "float32",
         "device": "cpu",
-        "apply_b_dec_to_input": architecture != "transcoder",
+        "apply_b_dec_to_input": not architecture.endswith("transcoder"),
         "normalize_activations": "none",
         "reshape_activations": "none",
         "metadata": {"hook_name": HOOK, "model_name": "tiny", "sae_lens_version": "6.54.12"},
     }
     if architecture == "topk":
         config.update(k=K, rescale_acts_by_decoder_norm=False)
-    if architecture == "transcoder":
+    if architecture.endswith("batchtopk"):
+        config.update(k=float(K), rescale_acts_by_decoder_norm=True)
+    if architecture == "matryoshka_batchtopk":
+        config.update(matryoshka_widths=[D_SAE // 4, D_SAE])
+    if architecture.endswith("transcoder"):
         config.update(d_out=D_MODEL)
     return config | overrides
 
 
-def sae_weights(architecture: str, seed: int = 0) -> dict[str, torch.Tensor]:
+def sae_weights(architecture: str, seed: int = 0, d_in: int = D_MODEL) -> dict[str, torch.Tensor]:
     """Random weights whose decoder rows differ in length, so that a forgotten rescale shows."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -88,17 +92,21 @@ def sae_weights(architecture: str, seed: int = 0) -> dict[str, torch.Tensor]:
         return torch.randn(*shape, generator=generator) * scale
 
     weights = {
-        "W_enc": normal(D_MODEL, D_SAE, scale=0.4),
-        "W_dec": normal(D_SAE, D_MODEL) * (0.5 + torch.rand(D_SAE, 1, generator=generator)),
-        "b_dec": normal(D_MODEL, scale=0.1),
+        "W_enc": normal(d_in, D_SAE, scale=0.4),
+        "W_dec": normal(D_SAE, d_in) * (0.5 + torch.rand(D_SAE, 1, generator=generator)),
+        "b_dec": normal(d_in, scale=0.1),
     }
     if architecture == "gated":
         names = ("b_gate", "b_mag", "r_mag")
         weights.update({name: normal(D_SAE, scale=0.2) for name in names})
     else:
         weights["b_enc"] = normal(D_SAE, scale=0.2)
-    if architecture == "jumprelu":
+    if architecture.startswith("jumprelu"):
         weights["threshold"] = normal(D_SAE, scale=0.3).abs()
+    if architecture.endswith("batchtopk"):
+        weights["topk_threshold"] = torch.tensor(2.0, dtype=torch.float64)
+    if architecture.endswith("skip_transcoder"):
+        weights["W_skip"] = normal(d_in, d_in)
     return weights
 
 
@@ -106,7 +114,8 @@ def write_sae(folder: Path, architecture: str = "topk", seed: int = 0, **overrid
     """An SAE in SAELens' folder format."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cfg.json").write_text(json.dumps(sae_config(architecture, **overrides)))
-    save_file(sae_weights(architecture, seed), folder / "sae_weights.safetensors")
+    weights = sae_weights(architecture, seed, int(str(overrides.get("d_in", D_MODEL))))
+    save_file(weights, folder / "sae_weights.safetensors")
     return folder
 
 

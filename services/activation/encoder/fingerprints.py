@@ -24,6 +24,14 @@ from services.activation.encoder.tokenizer import TextTokenizer
 
 CACHE_FILE = ".saexplain-fingerprints.json"
 _WEIGHT_PATTERNS = ("*.safetensors", "config.json")
+_NEUTRAL: Mapping[str, Any] = {
+    "head_index": None,
+    "prepend_bos": True,
+    "excluded_token_ids": (),
+}
+"""Settings that change values and are rarely used, with the values that change nothing."""
+_NO_VALUE = frozenset({"stored_dtype", "hook_out", "exclude_special_tokens"})
+"""Settings that change no activation, or do so through ``excluded_token_ids``."""
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
@@ -37,9 +45,21 @@ def tensors_digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> s
 
 
 def sae_fingerprint(sae: Sae) -> str:
-    """Weights in float32 and every setting that changes a value; not the file's layout."""
-    facts = {**asdict(sae.config), "hook": str(sae.config.hook)}
-    del facts["stored_dtype"]
+    """Weights in float32 and every setting that changes a value; not the file's layout.
+
+    A setting that is at its neutral value is left out, so that learning to read a new setting
+    leaves the fingerprints of SAEs that do not use it as they were.
+    """
+    config = sae.config
+    facts = {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in _NO_VALUE | set(_NEUTRAL)
+    }
+    for name, neutral in _NEUTRAL.items():
+        if getattr(config, name) != neutral:
+            facts[name] = getattr(config, name)
+    facts["hook"] = str(config.hook)
     return tensors_digest(sae.weights, facts)
 
 

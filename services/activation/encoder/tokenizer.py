@@ -1,14 +1,15 @@
 """Texts to token rows and back to bytes.
 
-The begin-of-sequence token stands first; nothing else is added, and names of special tokens
-inside a text are ordinary text. Whitespace is never stripped. Every token carries the bytes of
-the text it stands for, so that the bytes of all tokens, joined, are the text.
+The begin-of-sequence token stands first, unless the SAE was trained without it; nothing else is
+added, and names of special tokens inside a text are ordinary text. Whitespace is never stripped.
+Every token carries the bytes of the text it stands for, so that the bytes of all tokens, joined,
+are the text.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from services.activation.encoder.rows import TokenRow
 from services.activation.encoder.sources import ModelSource
+from services.activation.encoder.special_tokens import SpecialTokens, read_special_tokens
 from services.common.errors import FailedPrecondition, InvalidArgument
 
 
@@ -35,12 +37,14 @@ class TextLimits:
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """One text as tokens. All fields have the same length; index 0 is the added first token."""
+    """One text as tokens. ``ids`` and ``token_bytes`` have the same length."""
 
     ids: TokenRow
     """Token ids, int64 [n_tokens]."""
     token_bytes: tuple[bytes, ...]
     """The text's bytes under each token; empty for the added first token."""
+    prefix_count: int = 1
+    """Tokens at the beginning that are no part of the text: 1, or 0 without a first token."""
 
     @cached_property
     def byte_spans(self) -> tuple[tuple[int, int], ...]:
@@ -54,12 +58,37 @@ class TokenizedText:
 class TextTokenizer:
     """A Hugging Face fast tokenizer under the numerics contract of this service."""
 
-    def __init__(self, backend: FastTokenizer, bos_token_id: int) -> None:
+    def __init__(self, backend: FastTokenizer, special: SpecialTokens) -> None:
         self._backend = FastTokenizer.from_str(backend.to_str())
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True
-        self.bos_token_id = bos_token_id
+        self._special = special
+        self.prepend_bos = True
+
+    @property
+    def bos_token_id(self) -> int:
+        """The token that stands first where :attr:`prepend_bos` says so."""
+        return self._special.bos
+
+    @property
+    def special_token_ids(self) -> tuple[int, ...]:
+        """Begin, end, padding and separator tokens, ascending."""
+        return self._special.structural
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """What is put in front of every row: one token, or none."""
+        return (self.bos_token_id,) if self.prepend_bos else ()
+
+    def with_prefix(self, prepend_bos: bool) -> TextTokenizer:
+        """The same tokenizer with or without a first token; shares its vocabulary."""
+        if prepend_bos == self.prepend_bos:
+            return self
+        other = copy.copy(self)
+        other.__dict__.pop("fingerprint", None)
+        other.prepend_bos = prepend_bos
+        return other
 
     @property
     def vocabulary_size(self) -> int:
@@ -69,7 +98,8 @@ class TextTokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over the tokenizer's definition and the first token."""
-        definition = f"{self._backend.to_str()}\nbos={self.bos_token_id}"
+        first = self.bos_token_id if self.prepend_bos else "none"
+        definition = f"{self._backend.to_str()}\nbos={first}"
         return hashlib.sha256(definition.encode()).hexdigest()
 
     @cached_property
@@ -107,17 +137,18 @@ class TextTokenizer:
         """
         raw = [_check_text(index, text, limits) for index, text in enumerate(texts, first_index)]
         encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        results = []
+        prefix, results = self.prefix, []
         for index, encoding in enumerate(encodings):
-            if len(encoding.ids) + 1 > limits.max_tokens:
+            count = len(prefix) + len(encoding.ids)
+            if count > limits.max_tokens:
                 raise InvalidArgument(
-                    f"{len(encoding.ids) + 1} tokens, at most {limits.max_tokens} are allowed",
+                    f"{count} tokens, at most {limits.max_tokens} are allowed",
                     field=f"texts[{first_index + index}]",
                     reason="TEXT_TOO_LONG",
                 )
             pieces = self._pieces(texts[index], raw[index], encoding)
-            ids = np.array([self.bos_token_id, *encoding.ids], dtype=np.int64)
-            results.append(TokenizedText(ids=ids, token_bytes=(b"", *pieces)))
+            ids = np.array([*prefix, *encoding.ids], dtype=np.int64)
+            results.append(TokenizedText(ids, (*(b"" for _ in prefix), *pieces), len(prefix)))
         return results
 
     def content_ids(self, texts: Sequence[str]) -> list[TokenRow]:
@@ -126,10 +157,11 @@ class TextTokenizer:
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
     def describe_ids(self, ids: TokenRow) -> TokenizedText:
-        """A row of token ids, the first token included, with each token's own bytes."""
-        vocabulary = self.vocabulary_bytes
-        first = b"" if int(ids[0]) == self.bos_token_id else vocabulary[int(ids[0])]
-        return TokenizedText(ids=ids, token_bytes=(first, *(vocabulary[int(i)] for i in ids[1:])))
+        """Token ids of a text, the first token put in front, with each token's own bytes."""
+        vocabulary, prefix = self.vocabulary_bytes, self.prefix
+        pieces = (*(b"" for _ in prefix), *(vocabulary[int(i)] for i in ids))
+        row = np.array([*prefix, *ids], dtype=np.int64)
+        return TokenizedText(row, pieces, len(prefix))
 
     def _pieces(self, text: str, raw: bytes, encoding: Any) -> list[bytes]:
         vocabulary = self.vocabulary_bytes
@@ -147,33 +179,33 @@ def load_tokenizer(source: ModelSource, bos_token: str | None = None) -> TextTok
 
     Args:
         source: Folder or hub id that holds it.
-        bos_token: The token to put first; by default the one that ``tokenizer_config.json`` names.
+        bos_token: The token to put first; by default the one that the model's files name, see
+            :mod:`services.activation.encoder.special_tokens`.
 
     Raises:
         FailedPrecondition: ARTIFACT_CORRUPT (no tokenizer), STATE_CONFLICT (no first token).
     """
     try:
         backend = FastTokenizer.from_file(str(_model_file(source, "tokenizer.json")))
-        settings = json.loads(_model_file(source, "tokenizer_config.json").read_text())
+        special = read_special_tokens(lambda name: _model_file(source, name), backend, bos_token)
     except (OSError, ValueError) as error:
         raise _no_tokenizer(source, error) from error
-    named = bos_token or settings.get("bos_token")
-    token = named.get("content") if isinstance(named, dict) else named
-    token_id = backend.token_to_id(token) if token else None
-    if token_id is None:
-        raise FailedPrecondition(
-            f"the tokenizer of {source.location!r} knows no begin-of-sequence token {token!r}; "
-            "set bos_token in the registry entry",
-            reason="STATE_CONFLICT",
-        )
-    return TextTokenizer(backend, int(token_id))
+    except Exception as error:
+        if type(error) is Exception:  # what tokenizers raises for a garbled definition
+            raise _no_tokenizer(source, error) from error
+        raise
+    return TextTokenizer(backend, special)
 
 
 def _model_file(source: ModelSource, name: str) -> Path:
     if source.folder is None:
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
 
-        return Path(hf_hub_download(source.location, name, revision=source.revision))
+        try:
+            return Path(hf_hub_download(source.location, name, revision=source.revision))
+        except EntryNotFoundError as error:
+            raise FileNotFoundError(f"{name} is missing in {source.location}") from error
     path = source.folder / name
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")

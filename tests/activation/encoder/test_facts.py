@@ -61,8 +61,9 @@ def test_cosines_are_those_of_embeddings_and_decoder_rows(model: CutModel, sae: 
 
 def load_nothing_else() -> Sae:
     from services.activation.encoder.sae import read_config
+    from services.activation.encoder.saes.topk import TopKSae
 
-    return Sae(read_config(tiny.sae_config("topk")), tiny.sae_weights("topk"))
+    return TopKSae(read_config(tiny.sae_config("topk")), tiny.sae_weights("topk"))
 
 
 def test_fingerprints_change_with_what_changes_values(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from services.activation.encoder.sources import ModelSource
+from services.activation.encoder.special_tokens import SpecialTokens
 from services.activation.encoder.tokenizer import TextLimits, TextTokenizer, load_tokenizer
 from services.common.errors import FailedPrecondition, InvalidArgument
 from tests.activation import tiny
@@ -69,9 +70,9 @@ def test_a_text_at_the_limits_is_accepted(tokenizer: TextTokenizer) -> None:
 
 def test_ids_carry_the_bytes_of_the_vocabulary(tokenizer: TextTokenizer) -> None:
     (tokens,) = tokenizer.tokenize(["the cat sleeps"], ROOMY)
-    assert tokenizer.describe_ids(tokens.ids) == tokens or (
-        tokenizer.describe_ids(tokens.ids).token_bytes == tokens.token_bytes
-    )
+    described = tokenizer.describe_ids(tokens.ids[1:])
+    assert described.ids.tolist() == tokens.ids.tolist()
+    assert described.token_bytes == tokens.token_bytes
     assert tokenizer.vocabulary_bytes[0] == b"<|end|>"
     assert len(tokenizer.vocabulary_bytes) == tokenizer.vocabulary_size
 
@@ -90,7 +91,7 @@ def metaspace_tokenizer(normalizer: normalizers.Normalizer | None = None) -> Tex
         backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     backend.decoder = decoders.Sequence([decoders.Metaspace(), decoders.ByteFallback()])
-    return TextTokenizer(backend, 1)
+    return TextTokenizer(backend, SpecialTokens(bos=1, structural=(1,)))
 
 
 @pytest.mark.parametrize("text", ["hello world", "hello  worldé", "  hello", "world"])
@@ -114,6 +115,45 @@ def test_a_tokenizer_without_a_first_token_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(FailedPrecondition, match="cannot be loaded"):
         load_tokenizer(ModelSource(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("files", "bos", "structural"),
+    [
+        ({"tokenizer_config.json": {"bos_token": "<|bos|>", "eos_token": "<|end|>"}}, 1, (0, 1)),
+        ({"tokenizer_config.json": {"bos_token": None, "eos_token": "<|end|>"}}, 0, (0,)),
+        ({"special_tokens_map.json": {"bos_token": {"content": "<|bos|>"}}}, 1, (1,)),
+        ({"config.json": {"bos_token_id": 1, "eos_token_id": [0, 5]}}, 1, (0, 1)),
+        (
+            {"tokenizer_config.json": {"eos_token": "<|end|>"}, "config.json": {"bos_token_id": 1}},
+            0,
+            (0,),
+        ),
+    ],
+)
+def test_the_first_token_is_the_one_transformer_lens_puts_there(
+    tmp_path: Path, files: dict[str, object], bos: int, structural: tuple[int, ...]
+) -> None:
+    """Guards against other rows for GPT-2 (named in config.json only) and Qwen (none)."""
+    tiny.write_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    loaded = load_tokenizer(ModelSource(str(tmp_path)))
+    assert loaded.bos_token_id == bos
+    assert loaded.special_token_ids == structural
+
+
+def test_rows_can_go_without_a_first_token(tokenizer: TextTokenizer) -> None:
+    """Guards against SAEs trained without it that read it anyway."""
+    bare = tokenizer.with_prefix(False)
+    (with_first,), (without,) = (t.tokenize(["the cat"], ROOMY) for t in (tokenizer, bare))
+    assert without.ids.tolist() == with_first.ids[1:].tolist()
+    assert (with_first.prefix_count, without.prefix_count) == (1, 0)
+    assert b"".join(without.token_bytes) == b"the cat"
+    assert bare.fingerprint != tokenizer.fingerprint
+    assert bare.with_prefix(True).fingerprint == tokenizer.fingerprint
+    assert len(bare.tokenize(["!" * 40], LIMITS)[0].ids) == 40
 
 
 def test_the_fingerprint_changes_with_definition_and_first_token(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""SAE architectures, one per module, and the registry that knows them all."""
