@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 from services.activation.encoder.backend import EncoderLimits
-from services.activation.encoder.inprocess import LoadedSae
+from services.activation.encoder.memory import machine_bytes
 from services.activation.registry import Registry
-from services.activation.triton.loading import SpecLoader
+from services.activation.store import SaeStore
 from services.activation.triton.repository import TritonModelSpec, TritonSae
-from services.common.errors import FailedPrecondition
+
+_DEFAULT_SHARE = 0.7
+"""Of the memory that the process may use; the rest is for Python, indexes and answers."""
 
 
 def model_spec(
-    registry: Registry, model: str, cache_dir: Path, device: str, limits: EncoderLimits
+    registry: Registry,
+    model: str,
+    cache_dir: Path,
+    device: str,
+    limits: EncoderLimits,
+    memory_budget_bytes: int = 0,
 ) -> TritonModelSpec:
     """One language model of a registry with all its SAEs, as one Triton model serves it."""
     return TritonModelSpec(
@@ -27,55 +33,58 @@ def model_spec(
         ),
         device=device,
         bos_token=registry.models[model].bos_token,
-        batch_token_budget=limits.batch_token_budget,
-        max_features=limits.max_features,
+        limits=limits,
+        memory_budget_bytes=memory_budget_bytes or default_budget_bytes(),
     )
 
 
 def model_specs(
-    registry: Registry, cache_dir: Path, device: str, limits: EncoderLimits
+    registry: Registry,
+    cache_dir: Path,
+    device: str,
+    limits: EncoderLimits,
+    memory_budget_bytes: int = 0,
 ) -> list[TritonModelSpec]:
-    """Every language model that has an SAE."""
+    """Every language model that has an SAE. Each is a process of its own and gets an equal share
+    of the budget."""
     used = sorted({entry.model for entry in registry.saes.values()})
-    return [model_spec(registry, model, cache_dir, device, limits) for model in used]
+    share = (memory_budget_bytes or default_budget_bytes()) // len(used)
+    return [model_spec(registry, model, cache_dir, device, limits, share) for model in used]
 
 
-class RegistryLoader:
-    """A ``SaeLoader`` over a registry: models and SAEs are loaded when first asked for.
+def default_budget_bytes() -> int:
+    """A share of the memory that this process may use."""
+    return int(machine_bytes() * _DEFAULT_SHARE)
 
-    Safe to call from many threads; while one loads, the others wait.
+
+class RegistryLoader(SaeStore):
+    """A store over a registry: whatever it names is loaded when first asked for.
+
+    Args:
+        registry: Models and SAEs.
+        cache_dir: Converted models.
+        device: Torch device.
+        limits: Of the backend; they size the workspace.
+        memory_budget_bytes: For weights and workspaces; 0 for a share of the machine's.
+
+    Raises, when called:
+        NotFound: SAE_NOT_FOUND.
+        FailedPrecondition: FINGERPRINT_MISMATCH, other weights than the registry pins or than
+            were loaded before; MEMORY_EXHAUSTED; and whatever loading raises.
     """
 
     def __init__(
-        self, registry: Registry, cache_dir: Path, device: str, limits: EncoderLimits
+        self,
+        registry: Registry,
+        cache_dir: Path,
+        device: str,
+        limits: EncoderLimits,
+        memory_budget_bytes: int = 0,
     ) -> None:
-        self._registry = registry
-        self._cache_dir = cache_dir
-        self._device = device
-        self._limits = limits
-        self._loaders: dict[str, SpecLoader] = {}
-        self._lock = threading.Lock()
+        budget = memory_budget_bytes or default_budget_bytes()
 
-    def __call__(self, sae_id: str) -> LoadedSae:
-        """Load or find one SAE with its model.
+        def spec_of(sae_id: str) -> TritonModelSpec:
+            model = registry.sae(sae_id).model
+            return model_spec(registry, model, cache_dir, device, limits, budget)
 
-        Raises:
-            NotFound: SAE_NOT_FOUND.
-            FailedPrecondition: FINGERPRINT_MISMATCH, other weights than the registry pins or
-                than were loaded before; and whatever loading raises.
-        """
-        entry = self._registry.sae(sae_id)
-        with self._lock:
-            if entry.model not in self._loaders:
-                spec = model_spec(
-                    self._registry, entry.model, self._cache_dir, self._device, self._limits
-                )
-                self._loaders[entry.model] = SpecLoader(spec)
-            loaded = self._loaders[entry.model](sae_id)
-        if entry.fingerprint not in (None, loaded.fingerprints.sae):
-            raise FailedPrecondition(
-                f"SAE {sae_id!r} has fingerprint {loaded.fingerprints.sae}, the registry pins "
-                f"{entry.fingerprint}",
-                reason="FINGERPRINT_MISMATCH",
-            )
-        return loaded
+        super().__init__(spec_of, budget)

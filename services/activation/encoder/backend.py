@@ -22,6 +22,8 @@ class EncoderLimits:
     """Features of one dense call."""
     max_queued_tokens: int = 262_144
     """Tokens waiting or running, over all callers."""
+    max_queued_calls: int = 4_096
+    """Calls waiting or running, over all callers."""
     batch_token_budget: int = 4_096
     """Padded tokens of one forward pass."""
 

@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from services.activation.encoder.backend import EncoderLimits
 from services.activation.encoder.identity import Fingerprints
+from services.activation.encoder.rate import RateMeter
 from services.activation.encoder.rows import DenseRow, SparseRow, TokenRow, check_rows
 from services.activation.triton import wire
 from services.activation.triton.failures import error_of, is_dead, is_of_model
@@ -36,8 +37,9 @@ from services.common.errors import (
 
 T = TypeVar("T")
 
-_SECONDS_PER_QUEUED_TOKEN = 1 / 2_000
-"""For the advice how long to wait: a rate that two CPU cores reach with a 135 M model."""
+_PIECES_AT_ONCE = 2
+"""Requests of one call that are under way together: one runs while the next one waits. More would
+only get a long call a larger share than others."""
 
 _CHANNEL = (
     ("grpc.max_send_message_length", -1),
@@ -80,7 +82,19 @@ class TritonBackend:
         self._recovery = Recovery(self._is_alive, recovery_seconds)
         self._descriptions: dict[str, SaeDescription] = {}
         self._queued_tokens = 0
+        self._queued_calls = 0
+        self._rate = RateMeter()
         self._closed = False
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Measured speed while busy."""
+        return self._rate.tokens_per_second
+
+    @property
+    def queued_calls(self) -> int:
+        """Calls that wait for their answer."""
+        return self._queued_calls
 
     @property
     def queued_tokens(self) -> int:
@@ -141,20 +155,37 @@ class TritonBackend:
     ) -> list[T]:
         self._check_call(request)
 
+        turns = asyncio.Semaphore(_PIECES_AT_ONCE)
+
         async def part(offset: int, piece: Request) -> list[T]:
-            try:
-                return decode(await self.ask(piece), piece)
-            except SaexplainError as error:
-                raise _with_offset(error, offset) from error
+            async with turns:
+                try:
+                    return decode(await self._timed(piece), piece)
+                except SaexplainError as error:
+                    raise _with_offset(error, offset) from error
 
         self._check_room(request)
         self._queued_tokens += request.token_count
+        self._queued_calls += 1
         try:
             pieces = _pieces(request, self._limits.batch_token_budget)
             results = await _all(part(offset, piece) for offset, piece in pieces)
         finally:
             self._queued_tokens -= request.token_count
+            self._queued_calls -= 1
         return [row for rows in results for row in rows]
+
+    async def _timed(self, piece: Request) -> dict[str, NDArray[Any]]:
+        """The answer to a piece, with its part in the measured speed."""
+        clock = asyncio.get_running_loop().time
+        self._rate.start(clock())
+        done = 0
+        try:
+            tensors = await self.ask(piece)
+            done = piece.token_count
+            return tensors
+        finally:
+            self._rate.finish(clock(), done)
 
     async def _infer(self, request: Request) -> dict[str, NDArray[Any]]:
         """One request and its flat output tensors, sent once more where that may help."""
@@ -194,7 +225,7 @@ class TritonBackend:
         return error_of(error, self._address, self._wait_seconds())
 
     def _wait_seconds(self) -> float:
-        return max(0.1, self._queued_tokens * _SECONDS_PER_QUEUED_TOKEN)
+        return self._rate.seconds_for(self._queued_tokens)
 
     def _check_call(self, request: Request) -> None:
         if self._closed:
@@ -205,14 +236,21 @@ class TritonBackend:
         check_rows(request.rows, vocabulary_size=2**31, maximum_tokens=self._limits.max_row_tokens)
 
     def _check_room(self, request: Request) -> None:
-        tokens = request.token_count
-        if self._queued_tokens + tokens > self._limits.max_queued_tokens:
-            raise ResourceExhausted(
+        tokens, limits = request.token_count, self._limits
+        if self._queued_calls == 0:
+            return
+        if self._queued_tokens + tokens > limits.max_queued_tokens:
+            message = (
                 f"{self._queued_tokens} tokens are waiting, {tokens} more do not fit under "
-                f"{self._limits.max_queued_tokens}",
-                retry_after_seconds=self._wait_seconds(),
-                reason="QUEUE_FULL",
+                f"{limits.max_queued_tokens}"
             )
+        elif self._queued_calls >= limits.max_queued_calls:
+            message = f"{self._queued_calls} calls are waiting, more are not taken"
+        else:
+            return
+        raise ResourceExhausted(
+            message, retry_after_seconds=self._wait_seconds(), reason="QUEUE_FULL"
+        )
 
 
 def _inputs(tensors: wire.Tensors) -> list[triton.InferInput]:

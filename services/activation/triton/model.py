@@ -36,7 +36,7 @@ class TritonPythonModel:
         self._executor = executor_of(spec)
 
     def execute(self, requests: Sequence[Any]) -> None:
-        """Answer each request through its own sender, the first ones while the last still run."""
+        """Take the requests on; each is answered through its own sender, mostly later."""
         from services.activation.triton.executor import Pending
 
         self._executor.execute(
@@ -47,7 +47,8 @@ class TritonPythonModel:
         )
 
     def finalize(self) -> None:
-        """Nothing outlives the process."""
+        """Answer what was taken on."""
+        self._executor.close()
 
 
 def _inputs(request: Any) -> dict[str, Any]:
@@ -97,6 +98,8 @@ _CODES = {
     "NOT_FOUND": "NOT_FOUND",
     "UNIMPLEMENTED": "UNSUPPORTED",
     "UNAVAILABLE": "UNAVAILABLE",
+    "RESOURCE_EXHAUSTED": "UNAVAILABLE",
+    "FAILED_PRECONDITION": "UNAVAILABLE",
     "CANCELLED": "CANCELLED",
 }
 """Triton's word for our status; what matters travels in the message."""

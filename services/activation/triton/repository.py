@@ -4,8 +4,8 @@
     <folder>/<name>/1/model.py       a copy of :mod:`services.activation.triton.model`
     <folder>/<name>/1/spec.json      the :class:`TritonModelSpec`
 
-SAEs and features are inputs. Triton counts requests, not tokens: the backend sends requests of
-bounded size, and the model bounds what it runs together.
+SAEs and features are inputs. Triton counts requests, not tokens, so the model takes what comes and
+bounds tokens itself (:mod:`executor`); Triton's own queue only holds what the model has not seen.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import shutil
 import site
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from services.activation.encoder.backend import EncoderLimits
 from services.activation.encoder.sources import ModelSource, SaeSource
 from services.activation.triton.wire import INPUT_TYPES, OPTIONAL_INPUTS, OUTPUT_TYPES
 
@@ -49,16 +50,14 @@ class TritonModelSpec:
     """Torch device: ``cpu``, ``cuda`` or ``cuda:<n>``."""
     dtype: str = "float32"
     bos_token: str | None = None
-    batch_token_budget: int = 4_096
-    """Padded tokens of one forward pass, and tokens of requests that share it."""
-    max_features: int = 1_024
-    """Features of one dense forward pass."""
-    max_loaded_saes: int = 4
-    """SAEs kept in memory; the one used longest ago goes first."""
+    limits: EncoderLimits = field(default_factory=EncoderLimits)
+    """What the model admits: tokens of a pass, tokens and calls that wait, features."""
+    memory_budget_bytes: int = 2**40
+    """For weights and workspaces; SAEs used longest ago make room."""
     max_batch_requests: int = 64
     """Requests that Triton hands over at once."""
     max_queued_requests: int = 4_096
-    """Requests waiting in Triton; more are refused as QUEUE_FULL."""
+    """Requests that Triton holds before the model sees them; more are refused as QUEUE_FULL."""
 
     @property
     def name(self) -> str:
@@ -76,7 +75,12 @@ class TritonModelSpec:
         saes = [
             TritonSae(**{**sae, "source": SaeSource(**sae["source"])}) for sae in fields["saes"]
         ]
-        return cls(**{**fields, "model": ModelSource(**fields["model"]), "saes": tuple(saes)})
+        typed = {
+            "model": ModelSource(**fields["model"]),
+            "saes": tuple(saes),
+            "limits": EncoderLimits(**fields["limits"]),
+        }
+        return cls(**{**fields, **typed})
 
 
 def triton_model_name(key: str, device: str, dtype: str = "float32") -> str:

@@ -86,6 +86,7 @@ class Task(enum.IntEnum):
     """Every token's embedding cosine with each token of one row."""
 
 
+TASKS_THAT_RUN_TEXT = frozenset({Task.DENSE, Task.SPARSE})
 _TASKS_WITH_ROWS = frozenset({Task.DENSE, Task.SPARSE, Task.TOKENS})
 _TASKS_WITH_FEATURES = frozenset({Task.DENSE, Task.FEATURE})
 
@@ -255,6 +256,7 @@ def error_text(error: SaexplainError) -> str:
         "reason": error.reason,
         "message": error.message,
         "metadata": error.metadata,
+        "retry_after_seconds": error.retry_after_seconds,
         "violations": [asdict(violation) for violation in error.violations],
     }
     return f"{_ERROR_MARK}{json.dumps(fields)}"
@@ -268,6 +270,7 @@ def decode_error(text: str) -> SaexplainError | None:
     fields, _ = json.JSONDecoder().raw_decode(body)
     kind = BY_STATUS[fields["status"]]
     error = kind(fields["message"], reason=fields["reason"], metadata=fields["metadata"])
+    error.retry_after_seconds = fields["retry_after_seconds"]
     error.violations = tuple(FieldViolation(**violation) for violation in fields["violations"])
     return error
 

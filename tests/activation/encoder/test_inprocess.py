@@ -4,41 +4,73 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from services.activation.encoder.backend import Backend, EncoderLimits
-from services.activation.encoder.encode import Encoder
+from services.activation.encoder.encode import Encoder, PassRow
 from services.activation.encoder.identity import Fingerprints
-from services.activation.encoder.inprocess import InProcessBackend, LoadedSae
+from services.activation.encoder.inprocess import InProcessBackend
+from services.activation.encoder.loaded import Lease, LoadedSae
+from services.activation.encoder.rows import DenseRow, SparseRow
 from services.activation.encoder.sae import Sae
 from services.common.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable
 
 FEATURES = [3, 40, 95]
 
 
-class Loader:
-    """Knows one SAE; can be held back, so that a test decides what waits."""
+class GatedEncoder(Encoder):
+    """Can be held back, so that a test decides what waits; counts its passes."""
 
-    def __init__(self, encoder: Encoder, sae: Sae) -> None:
-        self.loaded = LoadedSae(encoder, sae, Fingerprints("m", "s", "t"))
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder.model, batch_token_budget=encoder.batch_token_budget)
         self.gate = threading.Event()
         self.gate.set()
         self.started = threading.Event()
-        self.calls = 0
+        self.passes: list[list[int]] = []
 
-    def __call__(self, sae_id: str) -> LoadedSae:
+    def run_pass(self, asked: Sequence[PassRow]) -> list[DenseRow | SparseRow]:
         self.started.set()
         self.gate.wait(30)
-        self.calls += 1
-        if sae_id != "tiny":
-            raise NotFound(f"no SAE {sae_id!r}", reason="SAE_NOT_FOUND")
-        return self.loaded
+        self.passes.append([len(one.row) for one in asked])
+        return super().run_pass(asked)
 
     async def hold(self) -> None:
-        """Wait until the worker has taken a call; only then does the rest queue up."""
+        """Wait until the first pass has begun; only then does the rest queue up."""
         await asyncio.to_thread(self.started.wait, 30)
+
+
+class Loader:
+    """Knows one SAE; loads it when first asked for."""
+
+    def __init__(self, encoder: Encoder, sae: Sae) -> None:
+        self.encoder = GatedEncoder(encoder)
+        self.loaded = LoadedSae(self.encoder, sae, Fingerprints("m", "s", "t"))
+        self.gate = threading.Event()
+        self.gate.set()
+        self.loads = 0
+        self.leases = 0
+
+    def __call__(self, sae_id: str) -> LoadedSae:
+        with self.lease(sae_id) as loaded:
+            return loaded
+
+    def lease_ready(self, sae_id: str) -> Lease | None:
+        return self.lease(sae_id) if self.loads and sae_id == "tiny" else None
+
+    def lease(self, sae_id: str) -> Lease:
+        if sae_id != "tiny":
+            raise NotFound(f"no SAE {sae_id!r}", reason="SAE_NOT_FOUND")
+        if not self.loads:
+            self.gate.wait(30)
+            self.loads += 1
+        self.leases += 1
+        return Lease(self.loaded, self._give_back)
+
+    def _give_back(self) -> None:
+        self.leases -= 1
 
 
 @pytest.fixture
@@ -55,7 +87,8 @@ async def test_concurrent_callers_share_a_batch_and_get_their_own_rows(loader: L
     backend: Backend = InProcessBackend(loader, EncoderLimits())
     rows = [row(length, seed=length) for length in (4, 9, 30, 2, 17)]
     answers = await asyncio.gather(*(backend.encode("tiny", [one], FEATURES) for one in rows))
-    assert loader.calls == 1
+    assert (loader.loads, loader.leases) == (1, 0)
+    assert len(loader.encoder.passes) < len(rows)
     alone = loader.loaded.encoder.encode(loader.loaded.sae, rows, FEATURES)
     for (answer,), expected in zip(answers, alone, strict=True):
         np.testing.assert_allclose(answer, expected, atol=1e-4)
@@ -79,15 +112,15 @@ async def test_one_bad_row_does_not_fail_its_neighbours(loader: Loader) -> None:
 
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back(loader: Loader) -> None:
-    loader.gate.clear()
+    loader.encoder.gate.clear()
     backend = InProcessBackend(loader, EncoderLimits(max_queued_tokens=30))
     waiting = asyncio.create_task(backend.encode("tiny", [row(20)], FEATURES))
-    await loader.hold()
+    await loader.encoder.hold()
     with pytest.raises(ResourceExhausted) as caught:
         await backend.encode("tiny", [row(11)], FEATURES)
     assert caught.value.reason == "QUEUE_FULL"
     assert caught.value.retry_after_seconds
-    loader.gate.set()
+    loader.encoder.gate.set()
     assert len(await waiting) == 1
     assert len(await backend.encode("tiny", [row(30)], FEATURES)) == 1  # the room is free again
     await backend.close()
@@ -95,19 +128,19 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(loader: Loader) -
 
 async def test_a_cancelled_caller_leaves_the_queue(loader: Loader) -> None:
     """Guards against work for nobody, and against room that is never given back."""
-    loader.gate.clear()
+    loader.encoder.gate.clear()
     backend = InProcessBackend(loader, EncoderLimits(max_queued_tokens=60, batch_token_budget=10))
     first = asyncio.create_task(backend.encode("tiny", [row(20)], FEATURES))
-    await loader.hold()
+    await loader.encoder.hold()
     second = asyncio.create_task(backend.encode("tiny", [row(40)], FEATURES))
     await asyncio.sleep(0)
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
     third = asyncio.create_task(backend.encode("tiny", [row(40)], FEATURES))
-    loader.gate.set()
+    loader.encoder.gate.set()
     await asyncio.gather(first, third)
-    assert loader.calls == 2
+    assert [sum(lengths) for lengths in loader.encoder.passes] == [20, 40]
     await backend.close()
 
 
@@ -130,15 +163,15 @@ async def test_calls_beyond_the_limits_are_refused(loader: Loader) -> None:
 
 
 async def test_a_closed_backend_refuses_and_fails_what_waits(loader: Loader) -> None:
-    loader.gate.clear()
+    loader.encoder.gate.clear()
     backend = InProcessBackend(loader, EncoderLimits(batch_token_budget=10))
     running = asyncio.create_task(backend.encode("tiny", [row(20)], FEATURES))
-    await loader.hold()
+    await loader.encoder.hold()
     waiting = asyncio.create_task(backend.encode("tiny", [row(20)], FEATURES))
     await asyncio.sleep(0)
     closing = asyncio.create_task(backend.close())
     await asyncio.sleep(0)
-    loader.gate.set()
+    loader.encoder.gate.set()
     assert len(await running) == 1
     with pytest.raises(Unavailable):
         await waiting

@@ -6,12 +6,16 @@ ever for one that is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from services.activation.encoder.batcher import Batcher
 from services.activation.loading import RegistryLoader
 from services.activation.registry import Registry
 from services.activation.triton import wire
@@ -26,9 +30,11 @@ def never() -> bool:
 
 
 @pytest.fixture
-def executor(registry: Registry, tmp_path: Path) -> Executor:
-    loader = RegistryLoader(registry, tmp_path, "cpu", LIMITS)
-    return Executor(loader, batch_token_budget=64, max_features=4)
+def executor(registry: Registry, tmp_path: Path) -> Iterator[Executor]:
+    limits = dataclasses.replace(LIMITS, batch_token_budget=64)
+    executor = Executor(RegistryLoader(registry, tmp_path, "cpu", limits), Batcher(limits), limits)
+    yield executor
+    executor.close()
 
 
 def run(
@@ -36,9 +42,20 @@ def run(
 ) -> list[list[Answer]]:
     """The answers that each request of a batch got."""
     answers: list[list[Answer]] = [[] for _ in tensors]
+    missing = threading.Semaphore(0)
+
+    def keep(got: list[Answer], answer: Answer) -> None:
+        got.append(answer)
+        missing.release()
+
     executor.execute(
-        [Pending(one, cancelled, got.append) for one, got in zip(tensors, answers, strict=True)]
+        [
+            Pending(one, cancelled, functools.partial(keep, got))
+            for one, got in zip(tensors, answers, strict=True)
+        ]
     )
+    for _ in tensors:
+        assert missing.acquire(timeout=60)
     return answers
 
 
