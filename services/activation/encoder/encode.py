@@ -2,8 +2,8 @@
 
 Rows are sorted by length and packed under a token budget. What is answered for a row does not
 depend on its neighbours in the batch beyond rounding (1e-4 of the feature's reference maximum,
-on pre-activations). Position 0 holds the begin-of-sequence token, an attention sink: it is not
-scored and its value is reported as 0.
+on pre-activations). Position 0 is the model's attention sink, whatever token stands there: it is
+not scored and its value is reported as 0, as are those of tokens that the SAE was trained without.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from services.activation.encoder.exclusion import silence
 from services.activation.encoder.model import CutModel, pad_rows
 from services.activation.encoder.rows import (
     FIRST_SCORED_POSITION,
@@ -89,7 +90,8 @@ class Encoder:
             Cancelled: ``cancelled`` said so between two batches.
         """
         chosen = self._chosen(sae, features)
-        return self._dense(sae, rows, cancelled, lambda hidden: sae.encode(hidden, chosen))
+        values = self._dense(sae, rows, cancelled, lambda hidden: sae.encode(hidden, chosen))
+        return [silence(row, of, sae) for row, of in zip(rows, values, strict=True)]
 
     def pre_activations(
         self, sae: Sae, rows: Sequence[TokenRow], features: Sequence[int]
@@ -111,7 +113,7 @@ class Encoder:
         for indices, hidden in self._hidden(sae, rows, cancelled):
             lengths = [len(rows[index]) for index in indices]
             results.update(zip(indices, _sparse_rows(sae, hidden, lengths), strict=True))
-        return [results[index] for index in range(len(rows))]
+        return [silence(row, results[index], sae) for index, row in enumerate(rows)]
 
     def run_pass(self, asked: Sequence[PassRow]) -> list[DenseRow | SparseRow]:
         """One forward pass for rows of any SAEs of this model, as far as the deepest hook.
@@ -132,7 +134,7 @@ class Encoder:
                 at_hook[place, : len(one.row)] for place, one in zip(places, group, strict=True)
             ]
             results.update(zip(places, _encode_group(sae, torch.cat(parts), group), strict=True))
-        return [results[place] for place in range(len(asked))]
+        return [silence(one.row, results[place], one.sae) for place, one in enumerate(asked)]
 
     def _chosen(self, sae: Sae, features: Sequence[int]) -> Tensor:
         chosen = torch.tensor(list(features), dtype=torch.int64)

@@ -89,7 +89,7 @@ def fingerprints_of(
     return Fingerprints(
         model=model_fingerprint(model, source, sae.config.hook.layer_count),
         sae=sae_fingerprint(sae),
-        tokenizer=tokenizer.fingerprint,
+        tokenizer=tokenizer.with_prefix(sae.config.prepend_bos).fingerprint,
     )
 
 

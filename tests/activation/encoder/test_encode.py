@@ -194,3 +194,17 @@ def test_sparse_rows_are_cut_by_threshold_and_by_rank() -> None:
     top = row.top(1)
     assert top.indptr.tolist() == [0, 0, 1, 2]
     assert top.features.tolist() == [5, 1]  # the tie goes to the lower index
+
+
+def test_tokens_an_sae_was_trained_without_are_silent(encoder: Encoder, sae: Sae) -> None:
+    """Guards against values at special tokens that training never saw, dense and sparse alike."""
+    (row,) = rows_of([12])
+    excluding = sae.with_config(excluded_token_ids=(int(row[3]), int(row[7])))
+    (plain,) = encoder.encode(sae, [row], list(range(tiny.D_SAE)))
+    assert plain[[3, 7]].any(axis=1).all()
+    expected = np.where(np.isin(row, excluding.config.excluded_token_ids)[:, None], 0, plain)
+    (dense,) = encoder.encode(excluding, [row], list(range(tiny.D_SAE)))
+    np.testing.assert_array_equal(dense, expected)
+    (sparse,) = encoder.encode_sparse(excluding, [row])
+    assert sparse.indptr[-1] == len(sparse.values) == np.count_nonzero(expected)
+    assert np.diff(sparse.indptr).tolist() == np.count_nonzero(expected, axis=1).tolist()
