@@ -11,7 +11,12 @@ from saexplain.agent.v1 import agent_pb2 as pb
 from saexplain.agent.v1 import agent_pb2_grpc as rpc
 from saexplain.common.v1.usage_pb2 import JournalScope
 from services.agent.explainers.base import Explainer
+from services.agent.explainers.best_of_n import BestOfNExplainer
+from services.agent.explainers.imported import ImportExplainer
 from services.agent.explainers.lexical.explainer import LexicalExplainer
+from services.agent.explainers.one_shot import OneShotExplainer
+from services.agent.explainers.paper.explainer import PaperExplainer
+from services.agent.explainers.random_probe import RandomProbeExplainer
 from services.agent.explainers.registry import ExplainerRegistry
 from services.agent.explainers.sage.explainer import SageExplainer
 from services.agent.validate import check_step
@@ -82,7 +87,17 @@ class AgentServicer(rpc.AgentServiceServicer):
 
 def explainers(model: LanguageModel | None) -> ExplainerRegistry:
     """All explainers; those that ask a language model are unavailable without one."""
-    return ExplainerRegistry([LexicalExplainer(), SageExplainer(model)])
+    return ExplainerRegistry(
+        [
+            BestOfNExplainer(model),
+            ImportExplainer(),
+            LexicalExplainer(),
+            OneShotExplainer(model),
+            PaperExplainer(model),
+            RandomProbeExplainer(model),
+            SageExplainer(model),
+        ]
+    )
 
 
 def registering(registry: ExplainerRegistry) -> Register:

@@ -19,6 +19,8 @@ from services.common.names import parse_explanation, parse_feature
 MAX_WINDOWS = 1000
 MAX_RESULTS = 2000
 MAX_HYPOTHESES = 200
+IMPORT = "import"
+"""The one explainer that is handed an explanation."""
 
 _Report = Callable[[str, str], None]
 
@@ -75,6 +77,13 @@ def _check_options(options: ExplainerOptions, found: _Violations, *, uses_llm: b
     found.within("options.hypothesis_count", options.hypothesis_count, 0, 12)
     found.within("options.positive_probe_count", options.positive_probe_count, 0, 24)
     found.within("options.negative_probe_count", options.negative_probe_count, 0, 24)
+    given = options.given_explanation
+    if (options.explainer == IMPORT) != options.HasField("given_explanation"):
+        found.report(
+            "options.given_explanation", f"is for the explainer {IMPORT!r}, which needs it"
+        )
+    elif options.explainer == IMPORT and not (given.label.strip() or given.description.strip()):
+        found.report("options.given_explanation", "has neither a label nor a description")
     if options.HasField("llm"):
         _check_llm(options.llm, found)
     elif uses_llm:
@@ -149,8 +158,8 @@ def _check_activations(
 
 
 def _check_state(state: RunState, found: _Violations) -> None:
-    if state.round < 0:
-        found.report("state.round", "must not be negative")
+    if state.round < 0 or state.review_count < 0:
+        found.report("state", "round and review_count must not be negative")
     if len(state.results) > MAX_RESULTS:
         found.report("state.results", f"holds more than {MAX_RESULTS} results")
         return

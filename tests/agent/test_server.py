@@ -66,7 +66,7 @@ async def test_an_explanation_is_made_step_by_step(engine) -> None:
                         activations={"almost": 8.0},
                     )
                 )
-            run.uncovered_windows.append("indexes/i1/windows/12")
+            run.uncovered_windows.append("indexes/i1/windows/20")
             revised = await stub.ReviseHypotheses(
                 pb.ReviseHypothesesRequest(
                     options=options(), scope=scope("revise", 1), evidence=evidence(), state=run
@@ -92,7 +92,11 @@ async def test_without_a_language_model_the_lexical_explainer_still_serves() -> 
         stub = rpc.AgentServiceStub(channel)
         listed = await stub.ListExplainers(pb.ListExplainersRequest())
         available = {e.name: e.available for e in listed.explainers}
-        assert available == {"lexical": True, "sage": False}
+        ask = ("best_of_n", "one_shot", "paper", "random_probe", "sage")
+        assert available == {
+            **dict.fromkeys(("import", "lexical"), True),
+            **dict.fromkeys(ask, False),
+        }
         error = await _refusal(stub, _propose())
     assert isinstance(error, errors.FailedPrecondition)
     assert error.reason == "LLM_NOT_CONFIGURED"

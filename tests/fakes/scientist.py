@@ -79,39 +79,40 @@ def _sentence(seed: int, word: str) -> str:
     return f"{opening} {word} {ending}, number {seed}."
 
 
-def _asked(prompt: str, role: str) -> int:
-    found = re.search(rf'- (\d+) with role "{role}"', prompt)
+def _asked(prompt: str, side: str) -> int:
+    found = re.search(rf'- "{side}": exactly (\d+) ', prompt)
     return int(found[1]) if found else 0
 
 
 def design(request: ChatRequest) -> dict[str, Any]:
     """Positives hold the claim's word, boundaries and twins hold another."""
     prompt = request.last_text
-    rounds = [int(number) for number in re.findall(r"^p(\d+)\.", prompt, re.MULTILINE)]
-    probes: list[dict[str, Any]] = []
+    seed = _next_round(prompt)
     section = prompt.split("Hypotheses to test:", 1)[1]
-    for name, statement in re.findall(r"^(h\d+): (.*)$", section, re.MULTILINE):
-        seed = 1000 * (max(rounds, default=0) + 1) + 100 * int(name[1:])
-        probes += _probes(prompt, name, quoted(statement), seed)
-    return {"probes": probes}
+    return {
+        "tests": [
+            _tests(prompt, name, quoted(statement), 1000 * seed + 100 * int(name[1:]))
+            for name, statement in re.findall(r"^(h\d+): (.*)$", section, re.MULTILINE)
+        ]
+    }
 
 
-def _probes(prompt: str, name: str, word: str, seed: int) -> list[dict[str, Any]]:
-    def probe(number: int, role: str, text: str, twin: str | None) -> dict[str, Any]:
-        return {
-            "id": f"{name}-{number}", "hypothesis": name, "role": role, "text": text,
-            "twin_of": twin, "why": "tests the word",
-        }  # fmt: skip
+def _next_round(prompt: str) -> int:
+    """One behind the last round of which the prompt shows an experiment."""
+    rounds = [int(number) for number in re.findall(r"^p(\d+)\.", prompt, re.MULTILINE)]
+    return max(rounds, default=0) + 1
 
-    positives = _asked(prompt, "positive")
-    boundaries, twins = _asked(prompt, "boundary"), _asked(prompt, "minimal_pair")
-    found = [probe(n, "positive", _sentence(seed + n, word), None) for n in range(positives)]
-    for n in range(boundaries):
-        found.append(probe(40 + n, "boundary", _sentence(seed + 40 + n, "something"), None))
-    for n in range(twins):
-        text = _sentence(seed + n, "nothing")
-        found.append(probe(80 + n, "minimal_pair", text, f"{name}-{n}"))
-    return found
+
+def _tests(prompt: str, name: str, word: str, seed: int) -> dict[str, Any]:
+    twins = range(1, _asked(prompt, "twins") + 1)
+    return {
+        "hypothesis": name,
+        "positives": [_sentence(seed + n, word) for n in range(_asked(prompt, "positives"))],
+        "boundaries": [
+            _sentence(seed + 40 + n, "something") for n in range(_asked(prompt, "boundaries"))
+        ],
+        "twins": [{"of": n, "text": _sentence(seed + n - 1, "nothing")} for n in twins],
+    }
 
 
 def revise(request: ChatRequest) -> dict[str, Any]:
@@ -136,23 +137,63 @@ def revise(request: ChatRequest) -> dict[str, Any]:
                 "why": "its predictions failed",
             }
         )
-    return {"operations": operations}
+    return {"operations": operations, "claims": []}
 
 
 def synthesize(request: ChatRequest) -> dict[str, Any]:
     """Explains by the word of the first hypothesis shown."""
     prompt = request.last_text
-    statement = re.search(r"^h\d+ [A-Z]+ \(.*?\): (.*)$", prompt, re.MULTILINE)[1]  # type: ignore[index]
+    found = re.search(r"^(h\d+) [A-Z]+ \(.*?\): (.*)$", prompt, re.MULTILINE)
+    statement = found[2] if found else f'The token "{strongest_token(prompt)}".'
     word = quoted(statement)
     probes = re.findall(r"^(p\d+\.\d+) h\d+ active -> active", prompt, re.MULTILINE)
-    windows = re.findall(r"^(w\d+) (?:[5-9]|10)/10 \|", prompt, re.MULTILINE)
+    windows = re.findall(r"^(w\d+) \S+ (?:[5-9]|10)/10 \|", prompt, re.MULTILINE)
+    hypotheses = [found[1]] if found else []
     return {
         "outcome": "explained",
         "label": f'The token "{word}"',
         "description": f'Fires strongly at the token "{word}", whatever stands around it.',
-        "parts": [{"statement": statement, "windows": windows[:3], "probes": probes[:3]}],
+        "parts": [
+            {
+                "statement": statement,
+                "hypotheses": hypotheses,
+                "windows": windows[:3],
+                "probes": probes[:3],
+            }
+        ],
         "why": "",
     }
+
+
+def design_test(request: ChatRequest) -> dict[str, Any]:
+    """One sentence with the claim's word; every second round one without it."""
+    prompt = request.last_text
+    found = re.search(r"^Hypothesis (h\d+): (.*)$", prompt, re.MULTILINE)
+    name, word = found[1], quoted(found[2])  # type: ignore[index]
+    number = _next_round(prompt)
+    fires = number % 2 == 1
+    text = _sentence(1000 * number + 100 * int(name[1:]), word if fires else "something")
+    return {"text": text, "fires": fires, "why": "tests the word"}
+
+
+def update_hypothesis(request: ChatRequest) -> dict[str, Any]:
+    """Confirmed after two tests that went as predicted, refuted after two that did not."""
+    prompt = request.last_text
+    name = re.search(r"^Hypothesis (h\d+):", prompt, re.MULTILINE)[1]  # type: ignore[index]
+    tests = re.findall(rf"^p\S+ {name} (\w+) -> (\w+)", prompt, re.MULTILINE)
+    passed = sum(predicted == measured for predicted, measured in tests)
+    verdict = "open"
+    if len(tests) - passed >= 2:
+        verdict = "refuted"
+    elif passed >= 2:
+        verdict = "confirmed"
+    return {"analysis": f"{passed} of {len(tests)} as predicted", "verdict": verdict,
+            "statement": ""}  # fmt: skip
+
+
+def review_hypotheses(request: ChatRequest) -> dict[str, Any]:
+    """Time to conclude."""
+    return {"further": [], "why": "enough was varied"}
 
 
 def _explanation(prompt: str) -> str:
@@ -226,6 +267,9 @@ REPLIES: dict[str, Responder] = {
     "propose_hypotheses": propose,
     "design_probes": design,
     "revise_hypotheses": revise,
+    "design_test": design_test,
+    "update_hypothesis": update_hypothesis,
+    "review_hypotheses": review_hypotheses,
     "synthesize": synthesize,
     "predict_activations": predict,
     "verify_texts": verify,

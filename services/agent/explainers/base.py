@@ -9,6 +9,7 @@ from saexplain.agent.v1.agent_pb2 import (
     DesignProbesRequest,
     DesignProbesResponse,
     ExplainerOptions,
+    LoopPolicy,
     ProposeHypothesesRequest,
     ProposeHypothesesResponse,
     ReviseHypothesesRequest,
@@ -49,6 +50,10 @@ class Explainer(Protocol):
     @property
     def available(self) -> bool:
         """False where it needs a language model and the service has none."""
+
+    @property
+    def loop(self) -> LoopPolicy:
+        """How the loop around it runs. What the orchestrator knows of it beside its name."""
 
     async def propose(self, request: ProposeHypothesesRequest) -> ProposeHypothesesResponse:
         """Hypotheses that would explain the evidence, all OPEN with revision 1 and

@@ -37,3 +37,11 @@ def remove_unknown_citations(
             del citations[:]
             citations.extend(kept)
     return removed
+
+
+def shortened(text: str, limit: int) -> str:
+    """Text cut at a word so that it has at most `limit` characters, with an ellipsis."""
+    if len(text) <= limit:
+        return text
+    head = text[: limit - 1]
+    return (head.rsplit(" ", 1)[0] if " " in head else head) + "…"

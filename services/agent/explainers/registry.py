@@ -29,6 +29,7 @@ class ExplainerRegistry:
                 uses_llm=explainer.uses_llm,
                 prompt_fingerprint=explainer.prompt_fingerprint,
                 available=explainer.available,
+                loop=explainer.loop,
             )
             for _, explainer in sorted(self._by_name.items())
         ]

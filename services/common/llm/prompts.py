@@ -21,12 +21,15 @@ class PromptSet:
     Args:
         package: where the folder is, such as `services.agent.explainers.sage`.
         folder: its name.
+        base: templates that these stand on; their names must differ.
 
     Raises:
-        ValueError: there is no template in it.
+        ValueError: there is no template in it, or one of a name that `base` has.
     """
 
-    def __init__(self, package: str, folder: str = "prompts") -> None:
+    def __init__(
+        self, package: str, folder: str = "prompts", *, base: PromptSet | None = None
+    ) -> None:
         found = {
             entry.name: entry.read_text(encoding="utf-8")
             for entry in resources.files(package).joinpath(folder).iterdir()
@@ -34,6 +37,11 @@ class PromptSet:
         }
         if not found:
             raise ValueError(f"no *{_SUFFIX} in {package}/{folder}")
+        if base is not None:
+            if twice := found.keys() & base._texts.keys():
+                raise ValueError(f"two templates {', '.join(sorted(twice))}")
+            found |= base._texts
+        self._texts = found
         # Prompts are text for a model, not HTML: nothing is to be escaped.
         self._environment = jinja2.Environment(
             loader=jinja2.DictLoader(found),

@@ -384,12 +384,13 @@ class LoopPolicy(google.protobuf.message.Message):
     revises_last_round: builtins.bool
     """True if ReviseHypotheses follows the last round as well."""
     candidate_count: builtins.int
-    """Explanations that are written independently of each other and compete on SELECT, at
-    most, in [0, 16]. 0: one per round that left something new standing.
+    """Explanations that compete on SELECT, at most, in [0, 16]; 0 for no limit. With
+    hypotheses they are those of the last rounds that left something new standing,
+    without any they are written independently of each other.
     """
     candidate_token_count: builtins.int
-    """Tokens of language models at which no further one of them is begun, >= 0; the first
-    one is always written. 0: as many as `candidate_count` says.
+    """Tokens of language models, choosing included, that independent ones may take, >= 0;
+    the first one is always written. 0: as many as `candidate_count` says.
     """
     llm_token_count: builtins.int
     """Tokens of language models where a budget names no number, >= 0; 0 for the default

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from saexplain.agent.v1.agent_pb2 import (
+    VERDICT_SOURCE_CODE,
     DesignProbesRequest,
     DesignProbesResponse,
+    LoopPolicy,
     ProposeHypothesesRequest,
     ProposeHypothesesResponse,
     ReviseHypothesesRequest,
@@ -12,55 +14,47 @@ from saexplain.agent.v1.agent_pb2 import (
     SynthesizeRequest,
     SynthesizeResponse,
 )
-from saexplain.common.v1.usage_pb2 import JournalScope
-from services.agent.explainers.sage.asking import PROMPTS
+from services.agent.explainers.llm.asking import SHARED_PROMPTS
+from services.agent.explainers.llm.explainer import AsksLanguageModel
+from services.agent.explainers.llm.propose import propose
+from services.agent.explainers.llm.synthesize import synthesize
 from services.agent.explainers.sage.design import design
-from services.agent.explainers.sage.propose import propose
 from services.agent.explainers.sage.revise import revise
-from services.agent.explainers.sage.synthesize import synthesize
-from services.common.llm.session import LanguageModel, LlmSession, require_language_model
+from services.common.llm.prompts import PromptSet
 
 
-class SageExplainer:
+class SageExplainer(AsksLanguageModel):
     """Hypotheses, probes, revision and synthesis by a language model; outcomes, verdicts
-    and checks by code.
-
-    Args:
-        model: None where the service has none: the explainer is listed, not available.
-    """
+    and checks by code (method, section 4)."""
 
     name = "sage"
-    version = "1"
+    version = "2"
     description = (
         "A language model proposes hypotheses and writes probes that could refute them; "
         "code measures, decides and checks."
     )
-    uses_llm = True
-    prompt_fingerprint = PROMPTS.fingerprint
-
-    def __init__(self, model: LanguageModel | None) -> None:
-        self._model = model
-
-    @property
-    def available(self) -> bool:
-        """Whether there is a language model to ask."""
-        return self._model is not None
+    prompts = PromptSet(__package__, base=SHARED_PROMPTS)
+    loop = LoopPolicy(
+        hypothesis_count=4,
+        round_count=4,
+        positive_probe_count=6,
+        negative_probe_count=6,
+        verdict_source=VERDICT_SOURCE_CODE,
+        candidate_count=3,
+    )
 
     async def propose(self, request: ProposeHypothesesRequest) -> ProposeHypothesesResponse:
         """One call, none where the feature does not fire."""
-        return await propose(request, self._session(request.scope))
+        return await propose(request, self._asker(request.scope, request.options))
 
     async def design(self, request: DesignProbesRequest) -> DesignProbesResponse:
         """One call for all open hypotheses."""
-        return await design(request, self._session(request.scope))
+        return await design(request, self._asker(request.scope, request.options))
 
     async def revise(self, request: ReviseHypothesesRequest) -> ReviseHypothesesResponse:
         """One call with the failures only, none where nothing failed."""
-        return await revise(request, self._session(request.scope))
+        return await revise(request, self._asker(request.scope, request.options))
 
     async def synthesize(self, request: SynthesizeRequest) -> SynthesizeResponse:
         """One call, none where nothing is left to explain with."""
-        return await synthesize(request, self._session(request.scope))
-
-    def _session(self, scope: JournalScope) -> LlmSession:
-        return require_language_model(self._model).session(scope)
+        return await synthesize(request, self._asker(request.scope, request.options))

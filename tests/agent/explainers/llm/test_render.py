@@ -6,13 +6,12 @@ from __future__ import annotations
 import pytest
 
 from saexplain.agent.v1.agent_pb2 import Evidence
-from services.agent.explainers.sage.render import (
-    EvidenceView,
-    mark,
-    marked,
-    show_result,
-    visible,
-)
+from saexplain.common.v1 import experiment_pb2 as experiment
+from saexplain.common.v1.vocabulary_pb2 import CARRIER_KIND_BARE, CARRIER_KIND_SHORT
+from saexplain.common.v1.window_pb2 import WINDOW_STRATEGY_NEAR_MISS, WINDOW_STRATEGY_QUANTILE
+from services.agent.explainers.llm.render import mark, marked, show_result, visible
+from services.agent.explainers.llm.views import EvidenceView
+from services.agent.explainers.llm.vocabulary import neighbor_lines, vocabulary_lines
 from tests.agent.builders import evidence, result, window
 
 
@@ -60,7 +59,7 @@ def test_windows_get_short_names_that_lead_back() -> None:
         "indexes/i1/windows/11",
         "indexes/i1/windows/10",
     ]
-    assert [w.alias for w in view.near_misses()] == ["w5", "w6"]
+    assert [w.alias for w in view.near_misses(9)] == ["w5", "w6"]
 
 
 def test_a_window_of_two_selections_is_shown_once() -> None:
@@ -84,10 +83,56 @@ def test_long_windows_are_cut_around_their_peak() -> None:
     seen.windows[0].windows.append(window(1, text, {"PEAK": 8.0}, 1))
     (shown,) = EvidenceView.of(seen).windows
     assert shown.text.startswith("␣l40 ")
-    assert shown.text.endswith("«␣PEAK»10 r0 r1 r2 r3 r4 r5 r6 r7")
+    assert shown.text.endswith("«␣PEAK»10 r0 r1 r2 r3")
 
 
 def test_a_result_shows_prediction_outcome_and_marks() -> None:
     shown = show_result(result("p1.1", "h1", "It was almost ten", activations={"almost": 4.0}), 8.0)
     assert (shown.prediction, shown.outcome, shown.peak) == ("active", "active", 5)
     assert shown.text == "It was«␣almost»5 ten"
+
+
+def test_a_silent_positive_that_a_neighbour_took_is_said_to_be_absorbed() -> None:
+    """Guards against a claim that is narrowed because another feature fired instead."""
+    silent = result("p1.1", "h1", "It was ten", outcome=experiment.PROBE_OUTCOME_SILENT)
+    silent.absorbed_by = "saes/demo/features/9"
+    assert show_result(silent, 8.0).outcome == "silent (absorbed)"
+
+
+def test_fifths_are_shown_evenly_and_named_by_strength() -> None:
+    """Guards against evidence of the strongest fifth alone."""
+    seen = evidence()
+    for number in range(25):
+        quantile = window(100 + number, f"a{number} PEAK", {"PEAK": 8.0}, WINDOW_STRATEGY_QUANTILE)
+        quantile.stratum = number % 5
+        seen.windows[0].windows.append(quantile)
+    groups = [w.group for w in EvidenceView.of(seen).windows if w.group.startswith("q")]
+    assert sorted(groups) == [f"q{n}" for n in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5)]
+
+
+def test_a_near_miss_is_shown_at_the_token_that_fires_elsewhere() -> None:
+    """Guards against a near miss whose lookalike is cut away."""
+    text = " ".join([*(f"l{n}" for n in range(60)), "almost", *(f"r{n}" for n in range(9))])
+    seen = evidence()
+    seen.windows[1].windows.append(window(30, text, {}, WINDOW_STRATEGY_NEAR_MISS))
+    assert EvidenceView.of(seen).windows[-1].text.endswith(" almost r0 r1 r2 r3")
+
+
+def test_a_claim_covers_the_exemplars_that_peak_at_the_same_token() -> None:
+    """Guards against exemplars that no prompt has room for and so nobody ever claims."""
+    claimed = EvidenceView.of(evidence()).claims(["w2"])
+    assert sorted(claimed) == [f"indexes/i1/windows/{n}" for n in (10, 11, 12, 13)]
+
+
+def test_the_vocabulary_probe_is_told_by_strength_and_stands_in_for_neighbours() -> None:
+    """Guards against a scan whose triggers the model never reads."""
+    seen = evidence()
+    assert neighbor_lines(seen) and not vocabulary_lines(seen)
+    for number, kind in ((1, CARRIER_KIND_SHORT), (2, CARRIER_KIND_SHORT), (3, CARRIER_KIND_BARE)):
+        probe = seen.vocabulary_probes.add()
+        probe.carrier.kind = kind
+        probe.top_tokens.add(token_bytes=b" virtually", activation=8.0)
+        if number == 1:
+            probe.top_tokens.add(token_bytes=b"\nnext", activation=4.0)
+    assert vocabulary_lines(seen) == ["any words: ␣virtually 10, ↵next 3"]
+    assert not neighbor_lines(seen)

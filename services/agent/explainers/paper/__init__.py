@@ -1,0 +1,1 @@
+"""The published setting: one probe per hypothesis and round, verdicts by the model."""
