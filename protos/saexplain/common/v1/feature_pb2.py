@@ -26,23 +26,23 @@ from saexplain.common.v1 import text_pb2 as saexplain_dot_common_dot_v1_dot_text
 from saexplain.common.v1 import window_pb2 as saexplain_dot_common_dot_v1_dot_window__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!saexplain/common/v1/feature.proto\x12\x13saexplain.common.v1\x1a\x1esaexplain/common/v1/text.proto\x1a saexplain/common/v1/window.proto\"\xc5\x04\n\x0c\x46\x65\x61tureFacts\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65nsity\x18\x02 \x01(\x01\x12\x16\n\x0emax_activation\x18\x03 \x01(\x01\x12\x15\n\rreference_max\x18\x04 \x01(\x01\x12:\n\tquantiles\x18\x05 \x03(\x0b\x32\'.saexplain.common.v1.ActivationQuantile\x12\x14\n\x0c\x64\x65\x63oder_norm\x18\x06 \x01(\x01\x12;\n\x0fpromoted_tokens\x18\x07 \x03(\x0b\x32\".saexplain.common.v1.WeightedToken\x12=\n\x11suppressed_tokens\x18\x08 \x03(\x0b\x32\".saexplain.common.v1.WeightedToken\x12\x37\n\tneighbors\x18\t \x03(\x0b\x32$.saexplain.common.v1.FeatureNeighbor\x12\x34\n\x07stratum\x18\n \x01(\x0e\x32#.saexplain.common.v1.FeatureStratum\x12/\n\x06splits\x18\x0b \x03(\x0b\x32\x1f.saexplain.common.v1.SplitFacts\x12\x34\n\thistogram\x18\x0c \x03(\x0b\x32!.saexplain.common.v1.HistogramBin\x12$\n\x17\x64\x65nsity_matched_feature\x18\r \x01(\tH\x00\x88\x01\x01\x42\x1a\n\x18_density_matched_feature\"=\n\x12\x41\x63tivationQuantile\x12\x13\n\x0bprobability\x18\x01 \x01(\x01\x12\x12\n\nactivation\x18\x02 \x01(\x01\"2\n\x0f\x46\x65\x61tureNeighbor\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0e\n\x06\x63osine\x18\x02 \x01(\x01\"\xa1\x01\n\nSplitFacts\x12)\n\x05split\x18\x01 \x01(\x0e\x32\x1a.saexplain.common.v1.Split\x12\x14\n\x0cwindow_count\x18\x02 \x01(\x03\x12\x1b\n\x13\x61\x63tive_window_count\x18\x03 \x01(\x03\x12 \n\x18\x64ocument_count_above_tau\x18\x04 \x01(\x03\x12\x13\n\x0btoken_count\x18\x05 \x01(\x03\"8\n\x0cHistogramBin\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\r\n\x05\x63ount\x18\x03 \x01(\x03*\xc2\x01\n\x0e\x46\x65\x61tureStratum\x12\x1f\n\x1b\x46\x45\x41TURE_STRATUM_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46\x45\x41TURE_STRATUM_DEAD\x10\x01\x12\x1c\n\x18\x46\x45\x41TURE_STRATUM_TOO_RARE\x10\x02\x12\x1c\n\x18\x46\x45\x41TURE_STRATUM_ELIGIBLE\x10\x03\x12\x19\n\x15\x46\x45\x41TURE_STRATUM_DENSE\x10\x04\x12\x1e\n\x1a\x46\x45\x41TURE_STRATUM_VERY_DENSE\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!saexplain/common/v1/feature.proto\x12\x13saexplain.common.v1\x1a\x1esaexplain/common/v1/text.proto\x1a saexplain/common/v1/window.proto\"\xe3\x04\n\x0c\x46\x65\x61tureFacts\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65nsity\x18\x02 \x01(\x01\x12\x16\n\x0emax_activation\x18\x03 \x01(\x01\x12\x15\n\rreference_max\x18\x04 \x01(\x01\x12:\n\tquantiles\x18\x05 \x03(\x0b\x32\'.saexplain.common.v1.ActivationQuantile\x12\x14\n\x0c\x64\x65\x63oder_norm\x18\x06 \x01(\x01\x12;\n\x0fpromoted_tokens\x18\x07 \x03(\x0b\x32\".saexplain.common.v1.WeightedToken\x12=\n\x11suppressed_tokens\x18\x08 \x03(\x0b\x32\".saexplain.common.v1.WeightedToken\x12\x37\n\tneighbors\x18\t \x03(\x0b\x32$.saexplain.common.v1.FeatureNeighbor\x12\x34\n\x07stratum\x18\n \x01(\x0e\x32#.saexplain.common.v1.FeatureStratum\x12/\n\x06splits\x18\x0b \x03(\x0b\x32\x1f.saexplain.common.v1.SplitFacts\x12\x34\n\thistogram\x18\x0c \x03(\x0b\x32!.saexplain.common.v1.HistogramBin\x12$\n\x17\x64\x65nsity_matched_feature\x18\r \x01(\tH\x00\x88\x01\x01\x12\x1c\n\x14tokens_absent_reason\x18\x0e \x01(\tB\x1a\n\x18_density_matched_feature\"=\n\x12\x41\x63tivationQuantile\x12\x13\n\x0bprobability\x18\x01 \x01(\x01\x12\x12\n\nactivation\x18\x02 \x01(\x01\"2\n\x0f\x46\x65\x61tureNeighbor\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0e\n\x06\x63osine\x18\x02 \x01(\x01\"\xa1\x01\n\nSplitFacts\x12)\n\x05split\x18\x01 \x01(\x0e\x32\x1a.saexplain.common.v1.Split\x12\x14\n\x0cwindow_count\x18\x02 \x01(\x03\x12\x1b\n\x13\x61\x63tive_window_count\x18\x03 \x01(\x03\x12 \n\x18\x64ocument_count_above_tau\x18\x04 \x01(\x03\x12\x13\n\x0btoken_count\x18\x05 \x01(\x03\"8\n\x0cHistogramBin\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\r\n\x05\x63ount\x18\x03 \x01(\x03*\xc2\x01\n\x0e\x46\x65\x61tureStratum\x12\x1f\n\x1b\x46\x45\x41TURE_STRATUM_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46\x45\x41TURE_STRATUM_DEAD\x10\x01\x12\x1c\n\x18\x46\x45\x41TURE_STRATUM_TOO_RARE\x10\x02\x12\x1c\n\x18\x46\x45\x41TURE_STRATUM_ELIGIBLE\x10\x03\x12\x19\n\x15\x46\x45\x41TURE_STRATUM_DENSE\x10\x04\x12\x1e\n\x1a\x46\x45\x41TURE_STRATUM_VERY_DENSE\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saexplain.common.v1.feature_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FEATURESTRATUM']._serialized_start=1046
-  _globals['_FEATURESTRATUM']._serialized_end=1240
+  _globals['_FEATURESTRATUM']._serialized_start=1076
+  _globals['_FEATURESTRATUM']._serialized_end=1270
   _globals['_FEATUREFACTS']._serialized_start=125
-  _globals['_FEATUREFACTS']._serialized_end=706
-  _globals['_ACTIVATIONQUANTILE']._serialized_start=708
-  _globals['_ACTIVATIONQUANTILE']._serialized_end=769
-  _globals['_FEATURENEIGHBOR']._serialized_start=771
-  _globals['_FEATURENEIGHBOR']._serialized_end=821
-  _globals['_SPLITFACTS']._serialized_start=824
-  _globals['_SPLITFACTS']._serialized_end=985
-  _globals['_HISTOGRAMBIN']._serialized_start=987
-  _globals['_HISTOGRAMBIN']._serialized_end=1043
+  _globals['_FEATUREFACTS']._serialized_end=736
+  _globals['_ACTIVATIONQUANTILE']._serialized_start=738
+  _globals['_ACTIVATIONQUANTILE']._serialized_end=799
+  _globals['_FEATURENEIGHBOR']._serialized_start=801
+  _globals['_FEATURENEIGHBOR']._serialized_end=851
+  _globals['_SPLITFACTS']._serialized_start=854
+  _globals['_SPLITFACTS']._serialized_end=1015
+  _globals['_HISTOGRAMBIN']._serialized_start=1017
+  _globals['_HISTOGRAMBIN']._serialized_end=1073
 # @@protoc_insertion_point(module_scope)

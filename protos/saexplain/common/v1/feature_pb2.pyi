@@ -76,6 +76,7 @@ class FeatureFacts(google.protobuf.message.Message):
     SPLITS_FIELD_NUMBER: builtins.int
     HISTOGRAM_FIELD_NUMBER: builtins.int
     DENSITY_MATCHED_FEATURE_FIELD_NUMBER: builtins.int
+    TOKENS_ABSENT_REASON_FIELD_NUMBER: builtins.int
     feature: builtins.str
     """`saes/{sae}/features/{index}`."""
     density: builtins.float
@@ -95,6 +96,10 @@ class FeatureFacts(google.protobuf.message.Message):
     """A feature of the same SAE whose density is closest to this one's and whose
     decoder cosine with it is below 0.1: its explanation serves as a baseline.
     Absent where there is none.
+    """
+    tokens_absent_reason: builtins.str
+    """Why there are no promoted and suppressed tokens: the SAE writes where nothing
+    reaches the residual stream. Empty where there are.
     """
     @property
     def quantiles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ActivationQuantile]:
@@ -141,9 +146,10 @@ class FeatureFacts(google.protobuf.message.Message):
         splits: collections.abc.Iterable[global___SplitFacts] | None = ...,
         histogram: collections.abc.Iterable[global___HistogramBin] | None = ...,
         density_matched_feature: builtins.str | None = ...,
+        tokens_absent_reason: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_density_matched_feature", b"_density_matched_feature", "density_matched_feature", b"density_matched_feature"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_density_matched_feature", b"_density_matched_feature", "decoder_norm", b"decoder_norm", "density", b"density", "density_matched_feature", b"density_matched_feature", "feature", b"feature", "histogram", b"histogram", "max_activation", b"max_activation", "neighbors", b"neighbors", "promoted_tokens", b"promoted_tokens", "quantiles", b"quantiles", "reference_max", b"reference_max", "splits", b"splits", "stratum", b"stratum", "suppressed_tokens", b"suppressed_tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_density_matched_feature", b"_density_matched_feature", "decoder_norm", b"decoder_norm", "density", b"density", "density_matched_feature", b"density_matched_feature", "feature", b"feature", "histogram", b"histogram", "max_activation", b"max_activation", "neighbors", b"neighbors", "promoted_tokens", b"promoted_tokens", "quantiles", b"quantiles", "reference_max", b"reference_max", "splits", b"splits", "stratum", b"stratum", "suppressed_tokens", b"suppressed_tokens", "tokens_absent_reason", b"tokens_absent_reason"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_density_matched_feature", b"_density_matched_feature"]) -> typing.Literal["density_matched_feature"] | None: ...
 
 global___FeatureFacts = FeatureFacts
