@@ -46,7 +46,11 @@ class ServerSettings(SaexplainSettings):
     max_concurrent_rpcs: int = Field(
         256, ge=1, le=65_536, validation_alias=shared("MAX_CONCURRENT_RPCS")
     )
-    """Calls in flight; more are RESOURCE_EXHAUSTED at once."""
+    """Calls in flight; more are RESOURCE_EXHAUSTED at once. Health checks always get through."""
+
+    metrics_listen: str = ""
+    """Address of the Prometheus endpoint, `host:port`; empty for none. Whoever reaches it sees
+    counts and times, no content."""
 
     drain_seconds: float = Field(20.0, ge=0, le=3600, validation_alias=shared("DRAIN_SECONDS"))
     """How long calls in flight may go on after SIGTERM."""
