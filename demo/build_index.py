@@ -19,6 +19,7 @@ from services.activation.index import sweep
 from services.activation.index.archive import pack
 from services.activation.index.artifact import ArtifactFiles
 from services.activation.index.config import IndexConfig
+from services.activation.index.corpus import CorpusSpec
 from services.activation.indexing import IndexBuilder, IndexRequest
 from services.activation.registry import load_registry
 from services.activation.settings import ActivationSettings
@@ -74,7 +75,7 @@ def main() -> None:
         work = arguments.work or Path(scratch)
         settings = ActivationSettings(index_dir=work)
         builder = index_builder(settings, load_registry(settings.registry))
-        files = build(builder, IndexRequest(SAE, str(CORPUS), IndexConfig()))
+        files = build(builder, IndexRequest(SAE, CorpusSpec(str(CORPUS)), IndexConfig()))
         output = Path(scratch) / "rebuilt.tar.zst" if arguments.check else arguments.output
         output.parent.mkdir(parents=True, exist_ok=True)
         pack(files.folder, output)

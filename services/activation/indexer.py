@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TypeVar
 
 import grpc
@@ -12,12 +13,14 @@ import grpc
 from saexplain.activation.v1 import activation_pb2 as pb
 from services.activation import messages
 from services.activation.index.config import IndexConfig
+from services.activation.index.corpora.documents import ColumnNames
+from services.activation.index.corpus import CorpusSpec
 from services.activation.index.sweep import Progress
 from services.activation.indexing import IndexBuilder, IndexRequest
 from services.activation.refusals import ServesIndexingOnly
 from services.activation.requests import check_range
 from services.common.errors import InvalidArgument
-from services.common.names import parse_sae
+from services.common.names import index_name, parse_index, parse_sae
 
 T = TypeVar("T")
 
@@ -43,7 +46,7 @@ class IndexerServicer(ServesIndexingOnly):
         tokens = request.shard_token_count or _DEFAULT_SHARD_TOKENS
         check_range(tokens, _MIN_SHARD_TOKENS, 2**40, "shard_token_count")
         async with self._turn:
-            planned = await asyncio.to_thread(self._builder.plan, wanted, tokens)
+            planned = await _stoppable(partial(self._builder.plan, wanted, tokens))
         return pb.PlanIndexResponse(
             key=planned.key,
             shard_count=planned.shard_count,
@@ -99,15 +102,30 @@ class IndexerServicer(ServesIndexingOnly):
         """Merge finished shards."""
         wanted = index_request(request.config)
         check_range(request.shard_count, 1, 2**20, "shard_count")
+        if request.index_id:
+            parse_index(index_name("projects/default", request.index_id), "index_id")
+        merge = partial(
+            self._builder.merge, wanted, request.key, request.shard_count, request.index_id
+        )
         async with self._turn:
-            files = await asyncio.to_thread(
-                self._builder.merge, wanted, request.key, request.shard_count
-            )
+            files = await _stoppable(merge)
         return pb.MergeIndexResponse(
             key=files.manifest["key"],
             artifact_fingerprint=files.fingerprint,
             summary=messages.index_summary(files.manifest),
         )
+
+
+async def _stoppable(work: Callable[..., T]) -> T:
+    """Run in a thread what asks ``cancelled``; where the caller goes away, wait until it has
+    stopped, so that one thing at a time runs."""
+    stop = threading.Event()
+    running = asyncio.create_task(asyncio.to_thread(work, cancelled=stop.is_set))
+    try:
+        return await asyncio.shield(running)
+    finally:
+        stop.set()
+        await asyncio.wait([running])
 
 
 def index_request(config: pb.IndexConfig) -> IndexRequest:
@@ -121,14 +139,22 @@ def index_request(config: pb.IndexConfig) -> IndexRequest:
     check_range(config.max_document_count, 0, 2**62, "config.max_document_count")
     return IndexRequest(
         sae_id=parse_sae(config.sae, "config.sae"),
-        corpus=config.corpus,
+        corpus=CorpusSpec(
+            location=config.corpus,
+            max_documents=config.max_document_count,
+            columns=ColumnNames(
+                id=config.id_column,
+                source=config.source_column,
+                kind=config.kind_column,
+                text=config.text_column,
+            ),
+        ),
         config=IndexConfig(
             context_token_count=context,
             window_token_count=window,
             min_window_token_count=min(8, window),
             seed=config.seed,
         ),
-        max_documents=config.max_document_count,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from services.activation.index.artifact import MANIFEST, open_artifact
 from services.activation.index.reader import IndexReader
 from services.common.errors import FailedPrecondition
 from services.common.names import index_id
+
+_NAMES = ".names"
 
 
 class IndexLibrary:
@@ -25,8 +28,25 @@ class IndexLibrary:
         self._manifests: dict[str, dict[str, Any]] = {}
 
     def path(self, key_or_id: str) -> Path:
-        """Where an index lies, or will."""
-        return self._folder / index_id(key_or_id)
+        """Where an index lies, or will; found by its key, the key's beginning, or another name."""
+        return self._folder / self._resolved(key_or_id)
+
+    def name(self, other_id: str, key: str) -> None:
+        """Let an index be found under another id too."""
+        if index_id(other_id) == index_id(key):
+            return
+        names = self._folder / _NAMES
+        names.mkdir(parents=True, exist_ok=True)
+        temporary = names / f".{index_id(other_id)}.{os.getpid()}"
+        temporary.write_text(index_id(key))
+        temporary.replace(names / index_id(other_id))
+
+    def _resolved(self, key_or_id: str) -> str:
+        name = index_id(key_or_id)
+        other = self._folder / _NAMES / name
+        if not (self._folder / name).is_dir() and other.is_file():
+            return other.read_text().strip()
+        return name
 
     def holds(self, key_or_id: str) -> bool:
         """Whether the index is built."""
@@ -39,7 +59,7 @@ class IndexLibrary:
             FailedPrecondition: INDEX_NOT_BUILT, ARTIFACT_CORRUPT, or FINGERPRINT_MISMATCH where
                 the index was made with other weights or another tokenizer.
         """
-        name = index_id(key_or_id)
+        name = self._resolved(key_or_id)
         with self._lock:
             if name not in self._open:
                 self._open[name] = IndexReader(open_artifact(self.path(name)))

@@ -1,24 +1,39 @@
-"""Building indexes: plan, shards, merge; resumable, because every step leaves a whole file.
+"""Building indexes: plan, shards, merge; resumable, because every step leaves a whole folder.
 
-Below ``<index_dir>/.work/<key>`` lie the plan and one file per finished shard; merging moves the
-result to ``<index_dir>/<id>`` and removes them.
+Below ``<index_dir>/.work/<key>`` lie the plan and one folder per finished shard; merging moves the
+result to ``<index_dir>/<id>`` and removes them. Several indexers share the work by sharing the
+folder: whoever finishes a shard second leaves the first one's result.
 """
 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from services.activation.encoder.bound import BoundEncoder
-from services.activation.encoder.inprocess import LoadedSae, SaeLoader
+from services.activation.encoder.loaded import LoadedSae, SaeLoader
 from services.activation.encoder.tokenizer import TextTokenizer
-from services.activation.index.artifact import ArtifactFiles, open_artifact, write_artifact
-from services.activation.index.config import IndexConfig, index_key
-from services.activation.index.corpus import Corpus, read_corpus
-from services.activation.index.partial import join_partials, load_partial, save_partial
-from services.activation.index.plan import IndexPlan, load_plan, make_plan, save_plan
+from services.activation.index.artifact import ArtifactFiles, open_artifact
+from services.activation.index.config import IndexConfig
+from services.activation.index.corpora.locations import LocationPolicy
+from services.activation.index.corpus import MAX_DOCUMENT_BYTES, CorpusSpec, open_corpus
+from services.activation.index.folders import put_folder
+from services.activation.index.layout import Ints
+from services.activation.index.merge import Neighbors, merge_parts
+from services.activation.index.misses import nearest
+from services.activation.index.plan import (
+    PLAN,
+    IndexPlan,
+    load_plan,
+    plan_corpus,
+    read_into,
+    save_plan,
+)
 from services.activation.index.sweep import Progress, chunk_tokens, sweep_chunks
 from services.activation.indexes import IndexLibrary
 from services.common.errors import FailedPrecondition
@@ -29,9 +44,8 @@ class IndexRequest:
     """Which index is meant."""
 
     sae_id: str
-    corpus: str
+    corpus: CorpusSpec
     config: IndexConfig
-    max_documents: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,18 @@ class PlannedIndex:
     built: bool
 
 
+@dataclass(frozen=True)
+class CorpusLimits:
+    """What an indexer reads."""
+
+    policy: LocationPolicy = field(default_factory=LocationPolicy)
+    max_document_bytes: int = MAX_DOCUMENT_BYTES
+
+
+def _go_on() -> bool:
+    return False
+
+
 class IndexBuilder:
     """Blocking; call it from a worker thread. Steps of one index may run in many processes.
 
@@ -54,6 +80,7 @@ class IndexBuilder:
         library: Where finished indexes lie.
         work_dir: Where unfinished ones lie.
         clock: Seconds, monotonic.
+        corpora: Which corpora may be read; local files by default.
     """
 
     def __init__(
@@ -63,16 +90,23 @@ class IndexBuilder:
         library: IndexLibrary,
         work_dir: Path,
         clock: Callable[[], float],
+        corpora: CorpusLimits | None = None,
     ) -> None:
         self._load = load
         self._tokenizer_of = tokenizer_of
         self._library = library
         self._work_dir = work_dir
         self._clock = clock
+        self._corpora = corpora or CorpusLimits()
 
-    def plan(self, request: IndexRequest, shard_tokens: int) -> PlannedIndex:
-        """Plan an index and remember the plan. Errors: those of corpus and loading."""
-        plan = self._plan(request)
+    def plan(
+        self,
+        request: IndexRequest,
+        shard_tokens: int,
+        cancelled: Callable[[], bool] = _go_on,
+    ) -> PlannedIndex:
+        """Plan an index and remember the plan. Errors: those of corpus and loading, Cancelled."""
+        plan = self._plan(request, cancelled)
         shards = min(plan.chunk_count, max(1, round(plan.token_count / shard_tokens)))
         return PlannedIndex(
             key=plan.key,
@@ -98,55 +132,84 @@ class IndexBuilder:
             FailedPrecondition: FINGERPRINT_MISMATCH where the request has another key.
             Cancelled: ``cancelled`` said so between two forward passes.
         """
-        plan = self._checked_plan(request, key)
+        loaded = self._load(request.sae_id)
+        plan = self._plan_of(request, loaded, key, cancelled)
         chunks = plan.shard_chunks(shard, shard_count)
-        path = self._part(key, shard, shard_count)
-        if path.is_file() or self._library.holds(key):
+        folder = self._part(key, shard, shard_count)
+        if folder.is_dir() or self._library.holds(key):
             total = sum(chunk_tokens(plan, chunk) for chunk in chunks)
             report(Progress(total, total, 0.0))
             return
-        loaded = self._load(request.sae_id)
         encoder = BoundEncoder(
             loaded.encoder.model, loaded.sae, plan.config.batch_token_budget, cancelled
         )
-        part = sweep_chunks(plan, encoder, chunks, clock=self._clock, report=report)
-        save_partial(part, path)
+        sweep_chunks(plan, encoder, chunks, folder, clock=self._clock, report=report)
 
-    def merge(self, request: IndexRequest, key: str, shard_count: int) -> ArtifactFiles:
+    def merge(
+        self,
+        request: IndexRequest,
+        key: str,
+        shard_count: int,
+        index_id: str = "",
+        *,
+        cancelled: Callable[[], bool] = _go_on,
+    ) -> ArtifactFiles:
         """Merge all shards; an index that is there already is returned as it is.
+
+        Args:
+            index_id: Another id under which the index shall be found; empty for none.
 
         Raises:
             FailedPrecondition: ARTIFACT_CORRUPT where a part is missing or damaged.
+            Cancelled: ``cancelled`` said so between two blocks of features.
         """
         target = self._library.path(key)
-        if self._library.holds(key):
-            return open_artifact(target)
-        plan = self._checked_plan(request, key)
-        parts = [load_partial(self._part(key, s, shard_count)) for s in range(shard_count)]
-        files = write_artifact(plan, join_partials(plan, parts), target)
+        if not self._library.holds(key):
+            loaded = self._load(request.sae_id)
+            plan = self._plan_of(request, loaded, key, cancelled)
+            parts = [self._part(key, shard, shard_count) for shard in range(shard_count)]
+            merge_parts(plan, parts, _neighbors(loaded), target, cancelled)
+        if index_id:
+            self._library.name(index_id, key)
         shutil.rmtree(self._folder(key), ignore_errors=True)
-        return files
+        return open_artifact(target)
 
-    def _plan(self, request: IndexRequest) -> IndexPlan:
+    def _plan(self, request: IndexRequest, cancelled: Callable[[], bool]) -> IndexPlan:
+        """The plan of a request: read the corpus, and plan it unless that was done before."""
         loaded = self._load(request.sae_id)
-        corpus = read_corpus(request.corpus, request.max_documents)
-        key = index_key(loaded.fingerprints.as_dict(), corpus.fingerprint, request.config)
+        corpus = open_corpus(request.corpus, self._corpora.policy, self._corpora.max_document_bytes)
+        self._work_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".plan-", dir=self._work_dir) as scratch:
+            folder = Path(scratch)
+            tokenizer = self._tokenizer_of(request.sae_id)
+            tokenizer = tokenizer.with_prefix(loaded.sae.config.prepend_bos)
+            skipped = 0 if tokenizer.prepend_bos else 1
+            config = replace(request.config, skipped_token_count=skipped)
+            prints = loaded.fingerprints
+            read = read_into(corpus, tokenizer, prints, config, folder, cancelled)
+            if self._library.holds(read.key):
+                return self._library.reader(read.key, prints).plan
+            target = self._folder(read.key)
+            if not (target / PLAN).is_file():
+                save_plan(plan_corpus(read, prints, config, cancelled), folder)
+                put_folder(folder, target)
+            return load_plan(target)
+
+    def _plan_of(
+        self,
+        request: IndexRequest,
+        loaded: LoadedSae,
+        key: str,
+        cancelled: Callable[[], bool],
+    ) -> IndexPlan:
+        """The plan with a key, made again only where it is gone."""
         if self._library.holds(key):
-            return self._library.reader(key, loaded.fingerprints).plan
-        folder = self._folder(key)
-        if (folder / "plan.json").is_file():
-            return load_plan(folder)
-        plan = self._new_plan(request, loaded, corpus)
-        save_plan(plan, folder)
-        return plan
-
-    def _new_plan(self, request: IndexRequest, loaded: LoadedSae, corpus: Corpus) -> IndexPlan:
-        tokenizer = self._tokenizer_of(request.sae_id)
-        return make_plan(corpus, tokenizer, loaded.fingerprints, request.config)
-
-    def _checked_plan(self, request: IndexRequest, key: str) -> IndexPlan:
-        plan = self._plan(request)
-        if plan.key != key:
+            plan = self._library.reader(key, loaded.fingerprints).plan
+        elif (self._folder(key) / PLAN).is_file():
+            plan = load_plan(self._folder(key))
+        else:
+            plan = self._plan(request, cancelled)
+        if (plan.key, plan.fingerprints) != (key, loaded.fingerprints):
             message = f"the configuration has key {plan.key}, not {key}"
             raise FailedPrecondition(message, "FINGERPRINT_MISMATCH")
         return plan
@@ -155,4 +218,21 @@ class IndexBuilder:
         return self._work_dir / key
 
     def _part(self, key: str, shard: int, shard_count: int) -> Path:
-        return self._folder(key) / f"part-{shard}-of-{shard_count}.npz"
+        return self._folder(key) / f"part-{shard}-of-{shard_count}"
+
+
+def _neighbors(loaded: LoadedSae) -> Neighbors:
+    """Decoder neighbours, block by block of features."""
+    decoder = loaded.sae.weights["W_dec"]
+    norms = decoder.norm(dim=-1).clamp(min=1e-12)
+
+    def of(block: range) -> list[Ints]:
+        rows = slice(block.start, block.stop)
+        with torch.inference_mode():
+            cosines = (decoder[rows] / norms[rows, None]) @ decoder.T / norms
+        return [
+            nearest(values, feature)
+            for feature, values in zip(block, cosines.cpu().float().numpy(), strict=True)
+        ]
+
+    return of

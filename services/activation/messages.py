@@ -14,6 +14,7 @@ from services.activation.encoder.fact_records import FeatureFacts, Scored
 from services.activation.encoder.rows import FIRST_SCORED_POSITION, DenseRow, SparseRow
 from services.activation.encoder.tokenizer import TextTokenizer, TokenizedText
 from services.activation.index.config import Split
+from services.activation.index.misses import Rung
 from services.activation.index.reader import CorpusWindow, FeatureNumbers, IndexReader
 from services.activation.index.statistics import Stratum
 from services.activation.index.strategies import Strategy
@@ -39,6 +40,12 @@ _STRATEGIES = {
     window_pb2.WINDOW_STRATEGY_NON_ACTIVATING: Strategy.NON_ACTIVATING,
     window_pb2.WINDOW_STRATEGY_NEAR_MISS: Strategy.NEAR_MISS,
 }
+_RUNGS = {
+    window_pb2.NEGATIVE_RUNG_LEXICAL: Rung.LEXICAL,
+    window_pb2.NEGATIVE_RUNG_NEIGHBOR: Rung.NEIGHBOR,
+    window_pb2.NEGATIVE_RUNG_SAME_TOKEN: Rung.SAME_TOKEN,
+}
+_RUNG_VALUES = {rung: value for value, rung in _RUNGS.items()}
 _STRATA = {
     Stratum.DEAD: feature_pb2.FEATURE_STRATUM_DEAD,
     Stratum.TOO_RARE: feature_pb2.FEATURE_STRATUM_TOO_RARE,
@@ -60,6 +67,21 @@ def parse_strategy(value: window_pb2.WindowStrategy.ValueType, field: str) -> St
     if value not in _STRATEGIES:
         raise InvalidArgument("a strategy is needed", field)
     return _STRATEGIES[value]
+
+
+def parse_rungs(selection: window_pb2.WindowSelection, field: str) -> list[Rung]:
+    """The rungs to draw near misses from; SAME_TOKEN where none is named.
+
+    Raises:
+        InvalidArgument: FIELD_INVALID for a rung that no corpus window stands on, a repeat, or
+            rungs of another strategy.
+    """
+    rungs = list(selection.rungs)
+    if rungs and selection.strategy != window_pb2.WINDOW_STRATEGY_NEAR_MISS:
+        raise InvalidArgument("only NEAR_MISS has rungs", field)
+    if len(set(rungs)) < len(rungs) or not set(rungs) <= set(_RUNGS):
+        raise InvalidArgument("LEXICAL, NEIGHBOR or SAME_TOKEN, each once", field)
+    return [_RUNGS[rung] for rung in rungs] or [Rung.SAME_TOKEN]
 
 
 def numerics(
@@ -134,6 +156,10 @@ def corpus_window(
         stratum=window.stratum,
         context_position=window.context_position,
     )
+    if window.rung is not None:
+        message.negative_rung = _RUNG_VALUES[window.rung]
+    elif strategy == window_pb2.WINDOW_STRATEGY_NON_ACTIVATING:
+        message.negative_rung = window_pb2.NEGATIVE_RUNG_RANDOM
     if window.activations is not None:
         message.activations.extend(window.activations)
         message.max_activation = window.maximum

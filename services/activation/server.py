@@ -14,6 +14,7 @@ from services.activation.catalog import Catalog
 from services.activation.encoder.tokenizer import TokenizedText
 from services.activation.engine import Engine
 from services.activation.facts_source import FactsSource
+from services.activation.index.misses import nearest
 from services.activation.index.reader import IndexReader
 from services.activation.refusals import ServesNoIndexing
 from services.activation.requests import (
@@ -145,6 +146,10 @@ class ActivationServicer(ServesNoIndexing):
             _check_selection(selection, f"selections[{place}]")
         reader = await self._catalog.reader(ref.sae, request.index)
         tokenizer = await self._catalog.tokenizer(ref.sae)
+        near: list[int] = []
+        if not reader.keeps_near_misses and any(_asks_neighbors(s) for s in request.selections):
+            _, cosines = await self._facts.feature(ref.sae, ref.index, tokenizer.vocabulary_size)
+            near = nearest(cosines, ref.index).tolist()
 
         def list_windows(selection: window_pb2.WindowSelection) -> pb.WindowList:
             windows = reader.exemplars(
@@ -154,6 +159,8 @@ class ActivationServicer(ServesNoIndexing):
                 selection.count,
                 seed=request.seed,
                 left_token_count=left,
+                rungs=messages.parse_rungs(selection, "rungs"),
+                neighbors=near,
             )
             converted = [
                 messages.corpus_window(
@@ -227,6 +234,11 @@ def _check_selection(selection: window_pb2.WindowSelection, field: str) -> None:
     messages.parse_strategy(selection.strategy, f"{field}.strategy")
     messages.parse_split(selection.split, f"{field}.split")
     check_range(selection.count, 1, MAX_WINDOWS, f"{field}.count")
+    messages.parse_rungs(selection, f"{field}.rungs")
+
+
+def _asks_neighbors(selection: window_pb2.WindowSelection) -> bool:
+    return window_pb2.NEGATIVE_RUNG_NEIGHBOR in selection.rungs
 
 
 def _index_name(requested: str, reader: IndexReader) -> str:

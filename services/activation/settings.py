@@ -40,6 +40,15 @@ class ActivationSettings(ServerSettings):
     warm: bool = True
     """Load the first SAE of the registry before saying SERVING."""
 
+    corpus_schemes: tuple[str, ...] = ("file",)
+    """URL schemes of corpora that an indexer opens: those of fsspec (``s3``, ``gs``, ``https``,
+    each with its package installed), ``file`` for paths, ``dataset`` for Hugging Face's hub.
+    Whoever may ask for an index can make the indexer read what these reach."""
+    corpus_folders: tuple[Path, ...] = ()
+    """Folders below which local corpora must lie; empty for anywhere."""
+    max_document_bytes: int = Field(2**26, ge=1)
+    """Bytes of one document of a corpus."""
+
     max_texts: int = Field(4_096, ge=1)
     """Texts of one call."""
     max_text_bytes: int = Field(65_536, ge=1)

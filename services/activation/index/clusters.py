@@ -5,24 +5,31 @@ their contexts have a Jaccard similarity of shingles of at least ``join_jaccard`
 transitive. Boilerplate (a licence, a mail footer) could join half a corpus that way: then the
 runs and shingles that stand in the most sources stop counting, step by step, until no cluster of
 several sources is above the limit. What such runs touch is left to the leak gate, and reported.
+
+Runs and shingles are compared on disk (:mod:`spool`): memory holds a few bytes per document and
+context, and the pairs that were found alike. The scratch folder takes 24 bytes per token, and 20
+per pair of contexts that share a shingle.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from services.activation.index.config import IndexConfig
-from services.activation.index.hashing import UInts, ngram_hashes
 from services.activation.index.layout import Documents, Ints, Layout
+from services.activation.index.ngrams import document_ngrams
+from services.activation.index.shingles import Shingles
+from services.activation.index.spool import Spool, distinct, group_starts
 
-_WIDEST_SHINGLE = 200
-"""Shingles in more contexts are not compared pairwise: pairs grow with the square."""
+Edges = tuple[Ints, Ints]
+"""Pairs of sources: left and right ends."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +74,18 @@ class Clusters:
 
     def names(self) -> list[str]:
         """Per cluster the name that its split is drawn by: its first source."""
-        first: dict[int, str] = {}
-        for source, cluster in enumerate(self.source_cluster.tolist()):
-            first.setdefault(cluster, self.source_names[source])
-        return [first[cluster] for cluster in range(len(first))]
+        _, first = np.unique(self.source_cluster, return_index=True)
+        return [self.source_names[source] for source in first.tolist()]
 
 
-def find_clusters(layout: Layout, documents: Documents, config: IndexConfig) -> Clusters:
-    """Cluster the sources of a corpus; the result depends on nothing but the arguments."""
+def find_clusters(
+    layout: Layout, documents: Documents, config: IndexConfig, scratch: Path
+) -> Clusters:
+    """Cluster the sources of a corpus; the result depends on nothing but corpus and configuration.
+
+    Args:
+        scratch: An empty folder; what is left in it may be removed.
+    """
     names = tuple(sorted(set(documents.sources)))
     number = {name: index for index, name in enumerate(names)}
     document_source = np.array([number[name] for name in documents.sources], dtype=np.int64)
@@ -82,8 +93,8 @@ def find_clusters(layout: Layout, documents: Documents, config: IndexConfig) -> 
         document_source, weights=np.diff(layout.document_offsets), minlength=len(names)
     )
     total = max(1.0, float(source_tokens.sum()))
-    shared = _SharedRuns.find(layout, document_source, config)
-    shingles = _Shingles.find(layout, document_source, config)
+    shared = _SharedRuns.find(layout, document_source, config, scratch / "runs")
+    shingles = Shingles.find(layout, document_source, config, scratch / "shingles")
 
     widest = 0
     while True:
@@ -109,102 +120,50 @@ def find_clusters(layout: Layout, documents: Documents, config: IndexConfig) -> 
 
 @dataclass(frozen=True)
 class _SharedRuns:
-    """Pairs of sources that share a run of tokens, and in how many sources that run stands."""
+    """Pairs of sources that share a run of tokens, and the fewest sources such a run stands in."""
 
     left: Ints
     right: Ints
     spread: Ints
+    widest: int
+    """Sources of the run that stands in the most of them."""
 
-    @property
-    def widest(self) -> int:
-        return int(self.spread.max()) if len(self.spread) else 1
-
-    def edges(self, widest: int) -> tuple[Ints, Ints]:
+    def edges(self, widest: int) -> Edges:
         """Pairs joined by runs in at most ``widest`` sources (0: all)."""
         kept = self.spread <= widest if widest else np.ones(len(self.spread), dtype=bool)
         return self.left[kept], self.right[kept]
 
     @staticmethod
-    def find(layout: Layout, document_source: Ints, config: IndexConfig) -> _SharedRuns:
-        hashes, document = document_ngrams(layout, config.join_ngram)
-        hashes, sources = _unique_pairs(hashes, document_source[document])
-        same = hashes[1:] == hashes[:-1]
-        run = np.concatenate([[0], np.cumsum(~same)]) if len(hashes) else np.empty(0, np.int64)
-        spread = np.bincount(run)[run[1:][same]] if len(run) else np.empty(0, np.int64)
-        return _SharedRuns(sources[:-1][same], sources[1:][same], spread.astype(np.int64))
+    def find(
+        layout: Layout, document_source: Ints, config: IndexConfig, scratch: Path
+    ) -> _SharedRuns:
+        spool = Spool(scratch, len(layout.tokens), {"source": "<u4"})
+        for ngrams in document_ngrams(layout, config.join_ngram):
+            spool.add(ngrams.hashes, source=document_source[ngrams.documents])
+        found, widest = [np.empty((0, 3), np.int64)], 1
+        for part in spool.parts():
+            pairs = distinct(part, "source")
+            starts = group_starts(pairs["hash"])
+            sizes = np.diff(np.concatenate([starts, [len(pairs)]]))
+            widest = max(widest, int(sizes.max(initial=1)))
+            same = np.repeat(sizes, sizes)[1:] * (pairs["hash"][1:] == pairs["hash"][:-1])
+            shared = np.flatnonzero(same)
+            source = pairs["source"].astype(np.int64)
+            rows = np.stack([source[shared], source[shared + 1], same[shared]], axis=1)
+            found = [_narrowest(np.concatenate([*found, rows]))]
+        left, right, spread = found[0].T
+        return _SharedRuns(left, right, spread, widest)
 
 
-def document_ngrams(layout: Layout, n: int) -> tuple[UInts, Ints]:
-    """Hashes of all n-grams that lie within one document, and the document of each."""
-    hashes = ngram_hashes(layout.tokens, n)
-    document = np.repeat(
-        np.arange(len(layout.document_offsets) - 1), np.diff(layout.document_offsets)
-    )
-    inside = document[: len(hashes)] == document[n - 1 : n - 1 + len(hashes)]
-    return hashes[inside], document[: len(hashes)][inside]
+def _narrowest(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of (left, right, spread) rows one per pair, with its smallest spread."""
+    rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
+    first = np.ones(len(rows), dtype=bool)
+    first[1:] = (rows[1:, :2] != rows[:-1, :2]).any(axis=1)
+    return rows[first]
 
 
-@dataclass(frozen=True)
-class _Shingles:
-    """Distinct (context, shingle) pairs of a corpus, and how common each shingle is."""
-
-    context: Ints
-    column: Ints
-    """Number of the pair's shingle."""
-    context_spread: Ints
-    """[shingles] contexts that hold it."""
-    source_spread: Ints
-    """[shingles] sources that hold it."""
-    context_source: Ints
-
-    @property
-    def uncompared_count(self) -> int:
-        return int((self.context_spread > _WIDEST_SHINGLE).sum())
-
-    def edges(self, widest: int, jaccard: float) -> tuple[Ints, Ints]:
-        """Pairs of sources with two contexts that are alike, by shingles in at most ``widest``
-        sources (0: all)."""
-        counted = (self.source_spread <= widest) if widest else self.source_spread > 0
-        sizes = np.bincount(self.context[counted[self.column]], minlength=len(self.context_source))
-        compared = counted & (self.context_spread > 1) & (self.context_spread <= _WIDEST_SHINGLE)
-        kept = compared[self.column]
-        shape = (len(self.context_source), len(compared))
-        ones = np.ones(int(kept.sum()), dtype=np.int32)
-        incidence: Any = csr_matrix((ones, (self.context[kept], self.column[kept])), shape=shape)
-        common = (incidence @ incidence.T).tocoo()
-        union = sizes[common.row] + sizes[common.col] - common.data
-        close = (common.row < common.col) & (common.data >= jaccard * union)
-        return self.context_source[common.row[close]], self.context_source[common.col[close]]
-
-    @staticmethod
-    def find(layout: Layout, document_source: Ints, config: IndexConfig) -> _Shingles:
-        hashes, contexts = _unique_pairs(*_context_shingles(layout, config.shingle_ngram))
-        _, column, spread = np.unique(hashes, return_inverse=True, return_counts=True)
-        context_source = document_source[layout.context_document]
-        by_source, _ = _unique_pairs(hashes, context_source[contexts])
-        _, source_spread = np.unique(by_source, return_counts=True)
-        return _Shingles(contexts, column, spread, source_spread, context_source)
-
-
-def _context_shingles(layout: Layout, n: int) -> tuple[UInts, Ints]:
-    hashes = ngram_hashes(layout.tokens, n)
-    count = np.maximum(0, layout.context_length - n + 1)
-    context = np.repeat(np.arange(layout.context_count), count)
-    within = np.arange(len(context)) - np.repeat(np.cumsum(count) - count, count)
-    return hashes[layout.context_start[context] + within], context
-
-
-def _unique_pairs(hashes: UInts, owner: Ints) -> tuple[UInts, Ints]:
-    """Distinct (hash, owner) pairs, sorted by hash, then owner."""
-    order = np.lexsort((owner, hashes))
-    hashes, owner = hashes[order], owner[order]
-    if len(hashes) == 0:
-        return hashes, owner
-    new = np.concatenate([[True], (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1])])
-    return hashes[new], owner[new]
-
-
-def _components(count: int, edges: list[tuple[Ints, Ints]]) -> NDArray[np.int64]:
+def _components(count: int, edges: list[Edges]) -> NDArray[np.int64]:
     """Connected components, numbered in order of their lowest member."""
     left = np.concatenate([pair[0] for pair in edges])
     right = np.concatenate([pair[1] for pair in edges])

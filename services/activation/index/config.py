@@ -9,7 +9,7 @@ from typing import Any
 from services.activation.encoder.identity import digest
 from services.common.errors import InvalidArgument
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever the same inputs would give other bytes."""
 
 
@@ -26,6 +26,9 @@ class Split(enum.IntEnum):
 
 SPLIT_COUNT = len(Split)
 
+EXCLUDED = 255
+"""Split of a window that the leak gate left out."""
+
 
 @dataclass(frozen=True)
 class IndexConfig:
@@ -37,6 +40,9 @@ class IndexConfig:
     """Tokens of one window; windows tile a context from position 1 and do not overlap."""
     min_window_token_count: int = 8
     """A shorter last tile is no window: it is encoded but not scored."""
+    skipped_token_count: int = 0
+    """Tokens at the start of a context that belong to no window: 1 where no first token is put in
+    front, because the first position is never scored."""
     split_shares: tuple[float, float, float] = (0.5, 0.2, 0.3)
     """Wanted shares of tokens, per kind of text."""
     seed: int = 0
@@ -57,6 +63,10 @@ class IndexConfig:
     """Windows sampled per feature and bin of the window's maximum."""
     panel_counts: tuple[int, int, int] = (1_000, 500, 1_500)
     """Random windows for which it is kept which features fire in them."""
+    pool_counts: tuple[int, int, int] = (12_000, 6_000, 12_000)
+    """Random windows that near misses are looked for in."""
+    miss_counts: tuple[int, int, int] = (16, 8, 24)
+    """Near misses kept per feature and rung."""
     chunk_context_count: int = 1_024
     """Contexts batched and sharded together; keeps values independent of the sharding."""
     batch_token_budget: int = 4_096
@@ -69,9 +79,17 @@ class IndexConfig:
             raise _bad("window_token_count", "must be at most 255: positions are stored in a byte")
         if not 1 <= self.min_window_token_count <= self.window_token_count:
             raise _bad("min_window_token_count", "must be between 1 and window_token_count")
+        if self.skipped_token_count not in (0, 1):
+            raise _bad("skipped_token_count", "must be 0 or 1")
         if any(share <= 0 for share in self.split_shares) or abs(sum(self.split_shares) - 1) > 1e-9:
             raise _bad("split_shares", "must be positive and sum to 1")
-        for name in ("top_counts", "bin_sample_counts", "panel_counts"):
+        for name in (
+            "top_counts",
+            "bin_sample_counts",
+            "panel_counts",
+            "pool_counts",
+            "miss_counts",
+        ):
             if min(getattr(self, name)) < 1:
                 raise _bad(name, "must be at least 1 for every split")
 

@@ -2,13 +2,15 @@
 
 A document is cut into contexts of ``context_token_count - 1`` tokens; the first token is put in
 front when a context is encoded. Windows tile a context. Both follow from the documents' lengths,
-so an artifact stores neither.
+so an artifact stores neither. A plan under way keeps them in files (about one byte per token, and
+four of the token itself) and maps these; in memory are some 300 bytes per document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from services.activation.index.config import IndexConfig
 
 Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Documents:
 class Layout:
     """Where everything lies in the flat token array. Contexts without a window are left out."""
 
-    tokens: NDArray[np.int32]
-    """All documents' token ids one after the other, first tokens not included."""
+    tokens: NDArray[Any]
+    """Whole numbers: all documents' token ids one after the other, first tokens not included."""
     document_offsets: Ints
     """[documents + 1] bounds in ``tokens``."""
     context_document: Ints
@@ -59,6 +62,11 @@ class Layout:
     """[windows] offset of its first token in ``tokens``."""
     window_length: Ints
     """[windows] tokens."""
+
+    def documents_of(self, contexts: Ints) -> Ints:
+        """Document of each of some contexts."""
+        documents: Ints = self.context_document[contexts]
+        return documents
 
     @property
     def window_document(self) -> Ints:
@@ -88,7 +96,8 @@ def lay_out(tokens: NDArray[Any], document_offsets: Ints, config: IndexConfig) -
     )
     context_start = document_offsets[:-1][context_document] + within * step
     context_length = np.minimum(step, document_offsets[1:][context_document] - context_start)
-    window_counts = _window_counts(context_length, config)
+    skipped = config.skipped_token_count
+    window_counts = _window_counts(np.maximum(0, context_length - skipped), config)
     kept = window_counts > 0
     context_document, context_start = context_document[kept], context_start[kept]
     context_length, window_counts = context_length[kept], window_counts[kept]
@@ -96,9 +105,9 @@ def lay_out(tokens: NDArray[Any], document_offsets: Ints, config: IndexConfig) -
     offsets = np.concatenate([[0], np.cumsum(window_counts)]).astype(np.int64)
     window_context = np.repeat(np.arange(len(context_start)), window_counts)
     tile = np.arange(len(window_context)) - offsets[:-1][window_context]
-    inside = tile * config.window_token_count
+    inside = skipped + tile * config.window_token_count
     return Layout(
-        tokens=np.asarray(tokens, dtype=np.int32),
+        tokens=tokens,
         document_offsets=document_offsets.astype(np.int64),
         context_document=context_document,
         context_start=context_start,
@@ -112,11 +121,44 @@ def lay_out(tokens: NDArray[Any], document_offsets: Ints, config: IndexConfig) -
     )
 
 
-def join_rows(rows: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int32], Ints]:
-    """Token rows of documents as one flat array and its bounds."""
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-    flat = np.concatenate(rows) if rows else np.empty(0)
-    return flat.astype(np.int32), offsets
+_COLUMNS = (
+    *("context_document", "context_start", "context_length", "context_window_offsets"),
+    *("window_context", "window_start", "window_length"),
+)
+_BLOCK_DOCUMENTS = 4_096
+
+
+def lay_out_on_disk(
+    tokens: NDArray[Any], document_offsets: Ints, config: IndexConfig, folder: Path
+) -> Layout:
+    """:func:`lay_out` with its arrays in files of ``folder``, made block by block and mapped."""
+    contexts = windows = 0
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in _COLUMNS
+        }
+        files["context_window_offsets"].write(np.zeros(1, np.int64).tobytes())
+        for first in range(0, len(document_offsets) - 1, _BLOCK_DOCUMENTS):
+            part = lay_out(tokens, document_offsets[first : first + _BLOCK_DOCUMENTS + 1], config)
+            shifted = {
+                "context_document": part.context_document + first,
+                "context_window_offsets": part.context_window_offsets[1:] + windows,
+                "window_context": part.window_context + contexts,
+            }
+            for name, file in files.items():
+                file.write(shifted.get(name, getattr(part, name)).astype(np.int64).tobytes())
+            contexts, windows = contexts + part.context_count, windows + part.window_count
+    return map_layout(tokens, document_offsets, folder)
+
+
+def map_layout(tokens: NDArray[Any], document_offsets: Ints, folder: Path) -> Layout:
+    """Map what :func:`lay_out_on_disk` left in ``folder``."""
+    columns: dict[str, Any] = {}
+    for name in _COLUMNS:
+        path = folder / f"{name}.bin"
+        empty = path.stat().st_size == 0
+        columns[name] = np.empty(0, np.int64) if empty else np.memmap(path, np.int64, "r")
+    return Layout(tokens=tokens, document_offsets=document_offsets, **columns)
 
 
 def _window_counts(context_length: Ints, config: IndexConfig) -> Ints:

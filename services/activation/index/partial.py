@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from services.activation.index.config import SPLIT_COUNT, Split
-from services.activation.index.grid import BIN_COUNT, bin_of
 from services.activation.index.layout import Ints
 from services.activation.index.plan import IndexPlan
 from services.activation.index.records import Floats, Records
-from services.activation.index.selection import select_samples, select_top, split_of
-from services.activation.index.splits import EXCLUDED
+from services.activation.index.selection import select_samples, select_top
 from services.common.errors import FailedPrecondition
 
 ACTIVE_SHARE = 0.5
@@ -37,6 +35,12 @@ class DocumentMaxima:
     feature: Ints
     document: Ints
     value: Floats
+
+    @staticmethod
+    def empty() -> DocumentMaxima:
+        """No documents."""
+        none = np.empty(0, np.int64)
+        return DocumentMaxima(none, none, np.empty(0, np.float32))
 
     @staticmethod
     def join(parts: Sequence[DocumentMaxima], reference: Floats) -> DocumentMaxima:
@@ -74,53 +78,6 @@ class Partial:
     reference: Floats
     """[features] largest activation in EXPLAIN."""
 
-    @staticmethod
-    def empty(plan: IndexPlan, feature_count: int, chunks: Sequence[int]) -> Partial:
-        """Nothing counted yet."""
-        shape = (SPLIT_COUNT, feature_count, BIN_COUNT)
-        none = np.empty(0, np.int64)
-        return Partial(
-            key=plan.key,
-            chunks=np.array(sorted(chunks), dtype=np.int64),
-            feature_count=feature_count,
-            token_histogram=np.zeros(shape, np.int64),
-            window_histogram=np.zeros(shape, np.int64),
-            top=Records.empty(),
-            samples=Records.empty(),
-            documents=DocumentMaxima(none, none, np.empty(0, np.float32)),
-            panel_hits=none,
-            reference=np.zeros(feature_count, np.float32),
-        )
-
-
-def partial_of(plan: IndexPlan, feature_count: int, records: Records) -> Partial:
-    """What some records contribute; records of excluded windows are left out."""
-    records = records.take(plan.window_split[records.window] != EXCLUDED)
-    split = split_of(records, plan.window_split)
-    lengths = np.diff(records.offsets)
-    explain = split == Split.EXPLAIN
-    reference = np.zeros(feature_count, np.float32)
-    np.maximum.at(reference, records.feature[explain], records.maximum[explain])
-    document = plan.layout.window_document[records.window]
-    maxima = DocumentMaxima(records.feature, document, records.maximum)
-    return Partial(
-        key=plan.key,
-        chunks=np.empty(0, np.int64),
-        feature_count=feature_count,
-        token_histogram=_histogram(
-            np.repeat(split, lengths),
-            np.repeat(records.feature, lengths),
-            records.value,
-            feature_count,
-        ),
-        window_histogram=_histogram(split, records.feature, records.maximum, feature_count),
-        top=select_top(records, plan.layout, plan.window_split, plan.config),
-        samples=select_samples(records, plan.window_split, plan.config),
-        documents=DocumentMaxima.join([maxima], reference),
-        panel_hits=_panel_hits(plan, feature_count, records),
-        reference=reference,
-    )
-
 
 def join_partials(plan: IndexPlan, parts: Sequence[Partial]) -> Partial:
     """Unite parts.
@@ -152,64 +109,80 @@ def join_partials(plan: IndexPlan, parts: Sequence[Partial]) -> Partial:
     )
 
 
-def save_partial(partial: Partial, path: Path) -> None:
-    """Write one part as ``.npz``; whole or not at all."""
+def save_partial(partial: Partial, folder: Path) -> None:
+    """Write one part as arrays in ``folder``, beside what is there."""
     arrays: dict[str, Any] = {
         "key": np.array(partial.key),
         "feature_count": np.array(partial.feature_count),
-        "chunks": partial.chunks,
-        "token_histogram": partial.token_histogram,
-        "window_histogram": partial.window_histogram,
-        "panel_hits": partial.panel_hits,
-        "reference": partial.reference,
+        **{name: getattr(partial, name) for name in _PLAIN},
     }
-    for name in ("top", "samples", "documents"):
+    for name, kind in _GROUPS.items():
         group = getattr(partial, name)
-        arrays |= {f"{name}.{f.name}": getattr(group, f.name) for f in fields(group)}
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, allow_pickle=False, **arrays)
-    temporary.replace(path)
+        arrays |= {f"{name}.{f.name}": getattr(group, f.name) for f in fields(kind)}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
-def load_partial(path: Path) -> Partial:
-    """Read what :func:`save_partial` wrote.
+class PartFolder:
+    """One part on disk, mapped; read block by block of features.
 
     Raises:
         FailedPrecondition: ARTIFACT_CORRUPT where it is missing or damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-            groups: dict[str, Any] = {
-                name: kind(**{f.name: arrays[f"{name}.{f.name}"] for f in fields(kind)})
-                for name, kind in (
-                    ("top", Records),
-                    ("samples", Records),
-                    ("documents", DocumentMaxima),
-                )
-            }
-            plain = ("chunks", "token_histogram", "window_histogram", "panel_hits", "reference")
-            return Partial(
-                key=str(arrays["key"]),
-                feature_count=int(arrays["feature_count"]),
-                **{name: arrays[name] for name in plain},
-                **groups,
-            )
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        message = f"part of an index at {path} is missing or damaged: {error}"
-        raise FailedPrecondition(message, reason="ARTIFACT_CORRUPT") from error
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key = str(self._array("key"))
+        self.feature_count = int(self._array("feature_count"))
+        self._plain = {name: self._array(name) for name in _PLAIN}
+        self._groups: dict[str, dict[str, NDArray[Any]]] = {
+            name: {f.name: self._array(f"{name}.{f.name}") for f in fields(kind)}
+            for name, kind in _GROUPS.items()
+        }
+
+    def block(self, features: range) -> Partial:
+        """What the part holds of some features. Histograms are those of the block; everything
+        else counts features as the whole index does; panel hits come with every block."""
+        groups: dict[str, Any] = {}
+        for name, kind in _GROUPS.items():
+            arrays = self._groups[name]
+            rows = slice(*np.searchsorted(arrays["feature"], [features.start, features.stop]))
+            groups[name] = kind(**_run(arrays, rows))
+        block = slice(features.start, features.stop)
+        return Partial(
+            key=self.key,
+            feature_count=self.feature_count,
+            token_histogram=np.asarray(self._plain["token_histogram"][:, block]),
+            window_histogram=np.asarray(self._plain["window_histogram"][:, block]),
+            panel_hits=np.asarray(self._plain["panel_hits"]),
+            chunks=np.asarray(self._plain["chunks"]),
+            reference=np.asarray(self._plain["reference"]),
+            **groups,
+        )
+
+    def _array(self, name: str) -> NDArray[Any]:
+        path = self.folder / f"{name}.npy"
+        try:
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            message = f"part of an index at {path} is missing or damaged: {error}"
+            raise FailedPrecondition(message, reason="ARTIFACT_CORRUPT") from error
+        return array
 
 
-def _histogram(split: Ints, feature: Ints, value: Floats, feature_count: int) -> Ints:
-    shape = (SPLIT_COUNT, feature_count, BIN_COUNT)
-    cells = (split * feature_count + feature) * BIN_COUNT + bin_of(value)
-    counts: Ints = np.bincount(cells, minlength=SPLIT_COUNT * feature_count * BIN_COUNT)
-    return counts.reshape(shape)
+def _run(arrays: dict[str, NDArray[Any]], rows: slice) -> dict[str, NDArray[Any]]:
+    """A run of rows of a table, its entries too where rows own some."""
+    if "offsets" not in arrays:
+        return {name: np.asarray(array[rows]) for name, array in arrays.items()}
+    offsets = np.asarray(arrays["offsets"][rows.start : rows.stop + 1])
+    entries = slice(int(offsets[0]), int(offsets[-1]))
+    return {
+        name: offsets - offsets[0]
+        if name == "offsets"
+        else np.asarray(array[entries if name in ("position", "value") else rows])
+        for name, array in arrays.items()
+    }
 
 
-def _panel_hits(plan: IndexPlan, feature_count: int, records: Records) -> Ints:
-    place = np.searchsorted(plan.panel_windows, records.window)
-    place = np.minimum(place, max(0, len(plan.panel_windows) - 1))
-    hit = plan.panel_windows[place] == records.window
-    hits: Ints = np.unique(place[hit] * feature_count + records.feature[hit])
-    return hits
+_PLAIN = ("chunks", "token_histogram", "window_histogram", "panel_hits", "reference")
+_GROUPS: dict[str, Any] = {"top": Records, "samples": Records, "documents": DocumentMaxima}

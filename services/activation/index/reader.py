@@ -20,19 +20,19 @@ from services.activation.index.artifact import ArtifactFiles, open_artifact
 from services.activation.index.config import IndexConfig, Split
 from services.activation.index.evidence import FeatureRecords, RecordStore
 from services.activation.index.hashing import text_hash
-from services.activation.index.layout import Ints
+from services.activation.index.misses import Rung
+from services.activation.index.near_misses import NearMisses, Panel, windows_with
 from services.activation.index.plan import IndexPlan, restore_plan
 from services.activation.index.records import Floats
 from services.activation.index.statistics import Stratum, densities, strata
 from services.activation.index.strategies import (
-    SILENT_SHARE,
     Choice,
     Strategy,
+    allocate,
     choose_quantile,
     choose_random_active,
     choose_silent,
     choose_top,
-    sample_probability,
 )
 from services.common.errors import InvalidArgument
 
@@ -60,6 +60,8 @@ class CorpusWindow:
     """Probability in (0, 1] that the window entered the sample."""
     stratum: int
     """Bin of the maximum; quintile 0 to 4 for QUANTILE; 0 for silent windows."""
+    rung: Rung | None = None
+    """How near a near miss comes."""
 
     @property
     def maximum(self) -> float:
@@ -113,7 +115,8 @@ class IndexReader:
         self._window_histogram = files.array("window_histogram")
         self._tau_documents = files.array("tau_documents")
         self._maximum, self._reference = files.array("maximum"), files.array("reference_max")
-        self._panel_hits = files.array("panel_hits")
+        self._panel = Panel(self.plan, files.array("panel_hits"))
+        self._near_misses = NearMisses(self.plan, files, self._panel, self._reference)
         counts = self.plan.split_report.scored_token_counts
         self.densities: Floats = densities(self._token_histogram, counts)
         """[features] share of scored tokens at which each feature fires."""
@@ -137,6 +140,11 @@ class IndexReader:
     def feature_count(self) -> int:
         """Features of the SAE."""
         return len(self.densities)
+
+    @property
+    def keeps_near_misses(self) -> bool:
+        """False where an index of format 1 needs a feature's decoder neighbours to find them."""
+        return self._near_misses.are_kept
 
     def numbers(self, feature: int) -> FeatureNumbers:
         """Numbers of one feature. InvalidArgument: FEATURE_OUT_OF_RANGE."""
@@ -169,10 +177,13 @@ class IndexReader:
         *,
         seed: int = 0,
         left_token_count: int = 0,
+        rungs: Sequence[Rung] = (Rung.SAME_TOKEN,),
+        neighbors: Sequence[int] = (),
     ) -> list[CorpusWindow]:
         """Windows for one feature; fewer than ``count`` where the index holds fewer.
 
-        TOP is ordered by maximum, strongest first; the others by window number.
+        TOP is ordered by maximum, strongest first; the others by window number. ``rungs`` are for
+        NEAR_MISS; ``neighbors`` for its rung NEIGHBOR where the index keeps no near misses.
 
         Raises:
             InvalidArgument: FEATURE_OUT_OF_RANGE, or a count below 1.
@@ -181,7 +192,11 @@ class IndexReader:
         if count < 1:
             raise InvalidArgument("count must be at least 1", field="count")
         records = self._records.of(feature, split)
-        choices = self._choose(feature, strategy, split, count, seed, records)
+        if strategy is Strategy.NEAR_MISS:
+            seed ^= text_hash(0, strategy.value)
+            choices = self._near_miss(feature, split, count, seed, records, rungs, neighbors)
+        else:
+            choices = self._choose(feature, strategy, split, count, seed, records)
         return [self._window(choice, records, left_token_count) for choice in choices]
 
     def search(
@@ -194,7 +209,7 @@ class IndexReader:
         left_token_count: int = 0,
     ) -> tuple[list[CorpusWindow], int]:
         """Random windows of a split that hold any of some tokens, and how many there are in all."""
-        found = self._windows_with(token_ids, split)
+        found = windows_with(self.plan, np.asarray(token_ids), split)
         chosen = choose_silent(found, np.ones(len(found)), [None] * len(found), count, seed)
         return [self._window(choice, None, left_token_count) for choice in chosen], len(found)
 
@@ -227,60 +242,36 @@ class IndexReader:
             case Strategy.RANDOM_ACTIVE:
                 return choose_random_active(records, bins, count, seed)
             case Strategy.NON_ACTIVATING:
-                silent, share = self._silent_panel(feature, split)
-                probabilities = np.full(len(silent), share)
+                silent = self._panel.silent(feature, split)
+                population = self.plan.split_report.window_counts[split] - int(bins.sum())
+                probabilities = np.full(len(silent), len(silent) / max(1, population))
                 return choose_silent(silent, probabilities, [None] * len(silent), count, seed)
             case Strategy.NEAR_MISS:
-                return self._near_misses(feature, split, count, seed, records, bins)
+                return []
 
-    def _near_misses(
+    def _near_miss(
         self,
         feature: int,
         split: Split,
         count: int,
         seed: int,
         records: FeatureRecords,
-        bins: Ints,
+        rungs: Sequence[Rung],
+        neighbors: Sequence[int],
     ) -> list[Choice]:
-        """Windows with a peak token in which the feature is silent or weak.
-
-        Silent ones come from the panel, or from the whole split where the index knows every
-        window in which the feature fires; weak ones from the samples.
-        """
-        similar = self._windows_with(self.peak_tokens(feature), split)
-        silent, share = self._silent_panel(feature, split)
-        known = np.unique(records.window[records.is_sample])
-        if len(known) == int(bins.sum()):
-            silent, share = np.setdiff1d(similar, known), 1.0
-        silent = np.intersect1d(silent, similar)
-        threshold = SILENT_SHARE * float(self._reference[feature])
-        weak = np.flatnonzero(
-            records.is_sample & (records.maximum < threshold) & np.isin(records.window, similar)
+        """Near misses of the rungs asked for, in equal shares as far as there are enough."""
+        found = self._near_misses.find(
+            list(dict.fromkeys(rungs)),
+            feature,
+            split,
+            self._records.of(feature, Split.EXPLAIN),
+            records,
+            self._window_histogram[split, feature].astype(np.int64),
+            neighbors,
         )
-        return choose_silent(
-            np.concatenate([silent, records.window[weak]]),
-            np.concatenate([np.full(len(silent), share), sample_probability(records, bins)[weak]]),
-            [*([None] * len(silent)), *weak.tolist()],
-            count,
-            seed,
-        )
-
-    def _silent_panel(self, feature: int, split: Split) -> tuple[Ints, float]:
-        """Panel windows at which the feature is 0, and the panel's share of the split."""
-        windows = self.plan.panel_windows
-        hits = np.unpackbits(self._panel_hits[feature], count=len(windows)).astype(bool)
-        mine = self.plan.window_split[windows] == split
-        share = int(mine.sum()) / self.plan.split_report.window_counts[split]
-        return windows[mine & ~hits], share
-
-    def _windows_with(self, token_ids: Sequence[int], split: Split) -> Ints:
-        layout = self.plan.layout
-        places = np.flatnonzero(np.isin(layout.tokens, np.asarray(token_ids, dtype=np.int32)))
-        window = np.searchsorted(layout.window_start, places, side="right") - 1
-        inside = (window >= 0) & (places < (layout.window_start + layout.window_length)[window])
-        found = np.unique(window[inside])
-        mine: Ints = found[self.plan.window_split[found] == split]
-        return mine
+        places = allocate(np.ones(len(found)), np.array([len(one) for one in found]), count)
+        chosen = [one.choose(int(place), seed) for one, place in zip(found, places, strict=True)]
+        return sorted((c for one in chosen for c in one), key=lambda choice: choice.window)
 
     def _window(
         self, choice: Choice, records: FeatureRecords | None, left_token_count: int
@@ -307,6 +298,7 @@ class IndexReader:
             activations=None if values is None else tuple(values.tolist()),
             probability=choice.probability,
             stratum=choice.stratum,
+            rung=choice.rung,
         )
 
     def _split_numbers(self, feature: int) -> tuple[SplitNumbers, SplitNumbers, SplitNumbers]:

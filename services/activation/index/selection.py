@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from services.activation.index.config import IndexConfig
 from services.activation.index.grid import BIN_COUNT, bin_of
 from services.activation.index.hashing import UInts, mix, priorities, ranks_within
-from services.activation.index.layout import Ints, Layout
+from services.activation.index.layout import Bytes, Ints, Layout
 from services.activation.index.records import Records
-from services.activation.index.splits import Bytes
 
 CONTEXT_TOKENS_LEFT_OF_PEAK = 5
 """Exemplars that agree on so many tokens and on the peak token are duplicates."""

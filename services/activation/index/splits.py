@@ -1,9 +1,8 @@
-"""Dividing a corpus: whole clusters go to one split, and the leak gate guards what is left.
+"""Dividing a corpus: whole clusters go to one split.
 
 Clusters are drawn in an order that depends on seed and name only, large ones first, and each
-goes to the split with the most room left, kind by kind. After that, a SELECT window is
-left out of its population when any run of ``leak_ngram`` tokens that overlaps it also stands in
-EXPLAIN, a HELDOUT window when it stands in EXPLAIN or SELECT.
+goes to the split with the most room left, kind by kind. What the splits then still share is left
+to :mod:`gate`.
 """
 
 from __future__ import annotations
@@ -15,15 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.activation.index.clusters import Clusters, document_ngrams
-from services.activation.index.config import SPLIT_COUNT, IndexConfig, Split
-from services.activation.index.hashing import ngram_hashes, text_hash
-from services.activation.index.layout import Documents, Ints, Layout
+from services.activation.index.clusters import Clusters
+from services.activation.index.config import EXCLUDED, SPLIT_COUNT, IndexConfig
+from services.activation.index.hashing import text_hash
+from services.activation.index.layout import Bytes, Documents, Ints, Layout
+from services.activation.index.spool import blocks
 
-EXCLUDED = 255
-"""Split of a window that the leak gate left out."""
-
-Bytes = NDArray[np.uint8]
+_BLOCK_WINDOWS = 2**16
 
 
 @dataclass(frozen=True)
@@ -70,38 +67,31 @@ def assign_documents(
     return assigned
 
 
-def gate_windows(layout: Layout, document_split: Bytes, config: IndexConfig) -> Bytes:
-    """[windows] split of each window, or ``EXCLUDED`` where the leak gate closes."""
-    leaking = _leaking_starts(layout, document_split, config.leak_ngram)
-    before = np.concatenate([[0], np.cumsum(leaking)])
-    # Runs that overlap a window begin from leak_ngram - 1 tokens before it to its last token.
-    first = np.maximum(0, layout.window_start - config.leak_ngram + 1)
-    behind = np.minimum(len(leaking), layout.window_start + layout.window_length)
-    leaks = before[behind] > before[np.minimum(first, behind)]
-    split = document_split[layout.window_document].copy()
-    split[leaks] = EXCLUDED
-    return split
-
-
 def report_splits(
     layout: Layout, documents: Documents, document_split: Bytes, window_split: Bytes
 ) -> SplitReport:
     """Count what the splits hold."""
     lengths = np.diff(layout.document_offsets)
     kinds = np.array(documents.kinds)
-    leaked = window_split == EXCLUDED
-    owner = document_split[layout.window_document]
+    windows = np.zeros(SPLIT_COUNT, np.int64)
+    tokens, leaked = windows.copy(), windows.copy()
+    for block in blocks(layout.window_count, _BLOCK_WINDOWS):
+        place = slice(block.start, block.stop)
+        split, length = window_split[place], layout.window_length[place]
+        owner = document_split[layout.documents_of(layout.window_context[place])]
+        inside = split != EXCLUDED
+        windows += np.bincount(split[inside], minlength=SPLIT_COUNT)
+        tokens += np.bincount(split[inside], length[inside], SPLIT_COUNT).astype(np.int64)
+        leaked += np.bincount(owner[~inside], minlength=SPLIT_COUNT)
     return SplitReport(
         token_shares=_shares(document_split, lengths),
         kind_token_shares={
             kind: _shares(document_split[kinds == kind], lengths[kinds == kind])
             for kind in sorted(set(documents.kinds))
         },
-        window_counts=tuple(int((window_split == split).sum()) for split in Split),
-        scored_token_counts=tuple(
-            int(layout.window_length[window_split == split].sum()) for split in Split
-        ),
-        leaked_window_counts=tuple(int((leaked & (owner == split)).sum()) for split in Split),
+        window_counts=tuple(windows.tolist()),
+        scored_token_counts=tuple(tokens.tolist()),
+        leaked_window_counts=tuple(leaked.tolist()),
     )
 
 
@@ -111,30 +101,6 @@ def _drawing_order(names: Sequence[str], sizes: NDArray[np.float64], seed: int) 
     return sorted(
         range(len(names)), key=lambda c: (-int(magnitude[c]), text_hash(seed, names[c]), names[c])
     )
-
-
-def _leaking_starts(layout: Layout, document_split: Bytes, n: int) -> NDArray[np.bool_]:
-    """For every place of the token array: does a run that begins there leak into its own split?"""
-    hashes, document = document_ngrams(layout, n)
-    split = document_split[document]
-    in_explain = np.isin(hashes, np.unique(hashes[split == Split.EXPLAIN]))
-    in_select = np.isin(hashes, np.unique(hashes[split == Split.SELECT]))
-    leaks = ((split == Split.SELECT) & in_explain) | (
-        (split == Split.HELDOUT) & (in_explain | in_select)
-    )
-    starts = _ngram_starts(layout, n)
-    leaking = np.zeros(len(layout.tokens), dtype=bool)
-    leaking[starts[leaks]] = True
-    return leaking
-
-
-def _ngram_starts(layout: Layout, n: int) -> Ints:
-    """Places of :func:`document_ngrams`, in its order."""
-    count = len(ngram_hashes(layout.tokens, n))
-    ends = np.repeat(layout.document_offsets[1:], np.diff(layout.document_offsets))
-    places = np.arange(count, dtype=np.int64)
-    starts: Ints = places[places + n <= ends[:count]]
-    return starts
 
 
 def _shares(split: Bytes, weights: Ints) -> tuple[float, ...]:

@@ -49,30 +49,14 @@ class Funnel:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class FeatureTable:
-    """Per-feature numbers as arrays; the first axis of two is :class:`Split`."""
-
-    maximum: Floats
-    """[features] largest activation in any population."""
-    reference_max: Floats
-    """[features] largest activation among the ten best exemplars of EXPLAIN: its largest."""
-    tau_documents: NDArray[np.int64]
-    """[splits, features] documents at or above tau."""
-
-
-def feature_table(plan: IndexPlan, whole: Partial) -> FeatureTable:
-    """Numbers that need the finished counts."""
-    maximum = np.zeros(whole.feature_count, np.float32)
-    np.maximum.at(maximum, whole.top.feature, whole.top.maximum)
-    none = np.empty(0, np.int64)
-    nothing = DocumentMaxima(none, none, np.empty(0, np.float32))
-    counted = DocumentMaxima.join([whole.documents, nothing], whole.reference)
+def document_counts(plan: IndexPlan, whole: Partial) -> NDArray[np.int64]:
+    """[splits, features] documents at or above tau, from finished parts."""
+    counted = DocumentMaxima.join([whole.documents], whole.reference)
     live = whole.reference[counted.feature] > 0
     split = plan.document_split[counted.document].astype(np.int64)
     cells = (split * whole.feature_count + counted.feature)[live]
     counts = np.bincount(cells, minlength=SPLIT_COUNT * whole.feature_count)
-    return FeatureTable(maximum, whole.reference, counts.reshape(SPLIT_COUNT, -1))
+    return counts.reshape(SPLIT_COUNT, -1)
 
 
 def densities(token_histogram: NDArray[np.integer], token_counts: tuple[int, ...]) -> Floats:
@@ -113,11 +97,10 @@ __all__ = [
     "DENSE",
     "ELIGIBLE_DOCUMENTS",
     "VERY_DENSE",
-    "FeatureTable",
     "Funnel",
     "Stratum",
     "densities",
-    "feature_table",
+    "document_counts",
     "funnel",
     "strata",
 ]

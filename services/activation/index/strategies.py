@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from services.activation.index.evidence import FeatureRecords
 from services.activation.index.hashing import priorities
 from services.activation.index.layout import Ints
+from services.activation.index.misses import Rung
 
 SILENT_SHARE = 0.1
 """Below this share of the reference maximum a window counts as silent."""
@@ -36,7 +37,7 @@ class Strategy(enum.StrEnum):
     NON_ACTIVATING = "non_activating"
     """Random windows in which the feature is 0 at every token."""
     NEAR_MISS = "near_miss"
-    """Windows with a token that the feature fires on, in which it stays silent."""
+    """Windows that look like active ones, in which the feature stays silent or weak."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Choice:
     probability: float
     """In (0, 1]; 1 for windows picked by rank."""
     stratum: int
+    rung: Rung | None = None
+    """How near a near miss comes."""
 
 
 def choose_top(records: FeatureRecords, count: int) -> list[Choice]:

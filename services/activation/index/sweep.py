@@ -6,19 +6,20 @@ chunk belongs to. So the bytes of an index do not depend on how many shards it w
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from services.activation.encoder.rows import SparseRow, TokenRow
-from services.activation.index.partial import Partial, join_partials, partial_of
+from services.activation.index.collector import Collector
+from services.activation.index.folders import put_folder
+from services.activation.index.partial import save_partial
 from services.activation.index.plan import IndexPlan
-from services.activation.index.records import Records, collect
-
-_RECORDS_PER_FOLD = 1_500_000
-"""Records gathered before they are folded into the part: bounds memory, not the result."""
+from services.activation.index.records import collect
 
 
 class SparseEncoder(Protocol):
@@ -48,16 +49,18 @@ def sweep_chunks(
     plan: IndexPlan,
     encoder: SparseEncoder,
     chunks: Iterable[int],
+    folder: Path,
     *,
     clock: Callable[[], float],
     report: Callable[[Progress], None],
-) -> Partial:
-    """Encode some chunks and collect their part of the index.
+) -> None:
+    """Encode some chunks and leave their part of the index in ``folder``.
 
     Args:
         plan: The plan.
         encoder: Model and SAE; its fingerprints must be the plan's.
         chunks: Numbers of the chunks, without repeats.
+        folder: A folder that is not there yet; it appears complete or not at all.
         clock: Seconds, monotonic; for the speed that is reported.
         report: Called at the start and after every batch.
     """
@@ -65,28 +68,29 @@ def sweep_chunks(
     total = sum(chunk_tokens(plan, chunk) for chunk in wanted)
     started, done = clock(), 0
     report(Progress(0, total, 0.0))
-    part = Partial.empty(plan, encoder.feature_count, wanted)
-    gathered: list[Records] = []
-    for chunk in wanted:
-        for contexts in chunk_batches(plan, chunk):
-            rows = [context_row(plan, context) for context in contexts]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent) as scratch:
+        collector = Collector(plan, encoder.feature_count, Path(scratch))
+        for batch in (batch for chunk in wanted for batch in chunk_batches(plan, chunk)):
+            rows = [context_row(plan, context) for context in batch]
             encoded = encoder.encode_sparse(rows)
-            gathered.append(collect(plan.layout, contexts, encoded, plan.config.window_token_count))
-            if sum(len(records) for records in gathered) >= _RECORDS_PER_FOLD:
-                part, gathered = _fold(plan, part, gathered), []
-            done += sum(len(row) - 1 for row in rows)
+            collector.add(collect(plan.layout, batch, encoded, plan.config.window_token_count))
+            done += int(plan.layout.context_length[batch].sum())
             seconds = clock() - started
             report(Progress(done, total, done / seconds if seconds > 0 else 0.0))
-    return _fold(plan, part, gathered)
+        save_partial(collector.result(wanted), Path(scratch))
+        put_folder(Path(scratch), folder)
 
 
 def chunk_batches(plan: IndexPlan, chunk: int) -> list[list[int]]:
     """Contexts of one chunk in batches: longest first, under the token budget of the plan."""
-    lengths = plan.layout.context_length
-    order = sorted(plan.chunk_contexts(chunk), key=lambda context: (-lengths[context], context))
+    contexts = plan.chunk_contexts(chunk)
+    own = plan.layout.context_length[contexts.start : contexts.stop].tolist()
+    lengths = dict(zip(contexts, own, strict=True))
+    order = sorted(contexts, key=lambda context: (-lengths[context], context))
     batches: list[list[int]] = []
     for context in order:
-        longest = int(lengths[batches[-1][0]]) + 1 if batches else 0
+        longest = lengths[batches[-1][0]] + 1 if batches else 0
         if not batches or (len(batches[-1]) + 1) * longest > plan.config.batch_token_budget:
             batches.append([])
         batches[-1].append(context)
@@ -100,13 +104,8 @@ def chunk_tokens(plan: IndexPlan, chunk: int) -> int:
 
 
 def context_row(plan: IndexPlan, context: int) -> TokenRow:
-    """One context as the model reads it: the first token, then its tokens."""
+    """One context as the model reads it: the first token, if one is put there, then its own."""
     start = int(plan.layout.context_start[context])
     stop = start + int(plan.layout.context_length[context])
-    return np.concatenate([[plan.bos_token_id], plan.layout.tokens[start:stop]]).astype(np.int64)
-
-
-def _fold(plan: IndexPlan, part: Partial, gathered: list[Records]) -> Partial:
-    if not gathered:
-        return part
-    return join_partials(plan, [part, partial_of(plan, part.feature_count, Records.join(gathered))])
+    first = [] if plan.bos_token_id < 0 else [plan.bos_token_id]
+    return np.concatenate([first, plan.layout.tokens[start:stop]]).astype(np.int64)

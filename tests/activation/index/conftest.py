@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from services.activation.encoder.bound import BoundEncoder
 from services.activation.encoder.fingerprints import fingerprints_of
@@ -15,10 +16,10 @@ from services.activation.encoder.model import CutModel
 from services.activation.encoder.sae import Sae
 from services.activation.encoder.sources import ModelSource
 from services.activation.encoder.tokenizer import TextTokenizer
-from services.activation.index.artifact import write_artifact
 from services.activation.index.config import IndexConfig
 from services.activation.index.corpus import read_corpus
-from services.activation.index.partial import Partial, join_partials
+from services.activation.index.merge import Neighbors, merge_parts
+from services.activation.index.misses import nearest
 from services.activation.index.plan import IndexPlan, make_plan
 from services.activation.index.reader import IndexReader, open_index
 from services.activation.index.sweep import Progress, context_row, sweep_chunks
@@ -29,15 +30,26 @@ CONFIG = IndexConfig(
     min_window_token_count=4,
     chunk_context_count=16,
     panel_counts=(40, 20, 30),
+    pool_counts=(80, 40, 60),
+    miss_counts=(6, 3, 6),
     top_counts=(8, 4, 5),
     batch_token_budget=512,
 )
 
 
-def sweep(plan: IndexPlan, encoder: BoundEncoder, shard: int = 0, shards: int = 1) -> Partial:
-    """One shard's part of an index."""
+def sweep(
+    plan: IndexPlan, encoder: BoundEncoder, folder: Path, shard: int = 0, shards: int = 1
+) -> Path:
+    """One shard's part of an index, in a folder below ``folder``."""
+    part = folder / f"part-{shard}-of-{shards}"
     chunks = plan.shard_chunks(shard, shards)
-    return sweep_chunks(plan, encoder, chunks, clock=time.monotonic, report=lambda _: None)
+    sweep_chunks(plan, encoder, chunks, part, clock=time.monotonic, report=lambda _: None)
+    return part
+
+
+def no_neighbors(block: range) -> list[np.ndarray]:
+    """For SAEs whose decoder does not matter."""
+    return [np.empty(0, np.int64) for _ in block]
 
 
 @dataclass(frozen=True)
@@ -55,10 +67,16 @@ class Built:
 
 @pytest.fixture(scope="session")
 def plan(
-    corpus_path: Path, model_folder: Path, model: CutModel, sae: Sae, tokenizer: TextTokenizer
+    corpus_path: Path,
+    model_folder: Path,
+    model: CutModel,
+    sae: Sae,
+    tokenizer: TextTokenizer,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> IndexPlan:
     fingerprints = fingerprints_of(model, ModelSource(str(model_folder)), sae, tokenizer)
-    return make_plan(read_corpus(corpus_path), tokenizer, fingerprints, CONFIG)
+    folder = tmp_path_factory.mktemp("plan")
+    return make_plan(read_corpus(corpus_path), tokenizer, fingerprints, CONFIG, folder)
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +85,23 @@ def bound(model: CutModel, sae: Sae) -> BoundEncoder:
 
 
 @pytest.fixture(scope="session")
-def built(plan: IndexPlan, bound: BoundEncoder, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    folder = tmp_path_factory.mktemp("index") / plan.key
-    write_artifact(plan, join_partials(plan, [sweep(plan, bound)]), folder)
+def neighbors(sae: Sae) -> Neighbors:
+    """Decoder neighbours, by a plain product."""
+    decoder = torch.nn.functional.normalize(sae.weights["W_dec"], dim=-1)
+    cosines = (decoder @ decoder.T).numpy()
+    return lambda block: [nearest(cosines[feature], feature) for feature in block]
+
+
+@pytest.fixture(scope="session")
+def built(
+    plan: IndexPlan,
+    bound: BoundEncoder,
+    neighbors: Neighbors,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Built:
+    work = tmp_path_factory.mktemp("index")
+    folder = work / plan.key
+    merge_parts(plan, [sweep(plan, bound, work)], neighbors, folder)
     return Built(plan, bound, folder, open_index(folder), dense_windows(plan, bound))
 
 
@@ -89,4 +121,4 @@ def dense_windows(plan: IndexPlan, encoder: BoundEncoder) -> list[np.ndarray]:
     return windows
 
 
-__all__ = ["CONFIG", "Built", "Progress", "dense_windows", "sweep"]
+__all__ = ["CONFIG", "Built", "Progress", "dense_windows", "no_neighbors", "sweep"]

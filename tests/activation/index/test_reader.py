@@ -11,9 +11,8 @@ import itertools
 import numpy as np
 import pytest
 
-from services.activation.index.config import Split
+from services.activation.index.config import EXCLUDED, Split
 from services.activation.index.reader import CorpusWindow, Strategy
-from services.activation.index.splits import EXCLUDED
 from services.activation.index.strategies import allocate
 from services.common.errors import InvalidArgument
 from tests.activation.index.conftest import Built
@@ -88,17 +87,19 @@ def test_weights_of_active_windows_add_up_to_all_of_them(built: Built, count: in
             assert all(0 < w.probability <= 1 for w in random)
 
 
-def test_silent_windows_are_those_of_the_panel_with_its_share(built: Built) -> None:
+def test_silent_windows_are_those_of_the_panel_and_weigh_as_all_silent_ones(built: Built) -> None:
+    """The number of silent windows of a split is known, so their weights add up to it exactly."""
     plan = built.plan
     for feature in FEATURES:
         silent = windows(built, feature, Strategy.NON_ACTIVATING, Split.HELDOUT)
         panel = [n for n in plan.panel_windows.tolist() if plan.window_split[n] == Split.HELDOUT]
         expected = [n for n in panel if not built.dense[n][:, feature].any()]
         assert [w.number for w in silent] == expected
-        share = len(panel) / plan.split_report.window_counts[Split.HELDOUT]
-        assert [w.probability for w in silent] == pytest.approx([share] * len(expected))
-        few = built.reader.exemplars(feature, Strategy.NON_ACTIVATING, Split.HELDOUT, 5, seed=1)
-        assert sum(1 / w.probability for w in few) == pytest.approx(len(expected) / share)
+        numbers = built.reader.numbers(feature).splits[Split.HELDOUT]
+        population = numbers.window_count - numbers.active_window_count
+        for count in (5, 200):
+            few = built.reader.exemplars(feature, Strategy.NON_ACTIVATING, Split.HELDOUT, count)
+            assert sum(1 / w.probability for w in few) == pytest.approx(population)
 
 
 def test_near_misses_hold_a_peak_token_and_stay_silent(built: Built) -> None:

@@ -6,7 +6,9 @@ the gate from the tokens, by sets of tuples, without any of its code.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +16,11 @@ import pytest
 from services.activation.encoder.identity import Fingerprints
 from services.activation.encoder.tokenizer import TextTokenizer
 from services.activation.index.clusters import find_clusters
-from services.activation.index.config import IndexConfig, Split
+from services.activation.index.config import EXCLUDED, IndexConfig, Split
 from services.activation.index.corpus import Corpus, Document
-from services.activation.index.layout import Documents, join_rows, lay_out
+from services.activation.index.layout import Documents, lay_out
 from services.activation.index.plan import IndexPlan, make_plan
-from services.activation.index.splits import EXCLUDED, assign_documents
+from services.activation.index.splits import assign_documents
 from services.common.errors import InvalidArgument
 from tests.activation import tiny
 from tests.activation.index.conftest import CONFIG
@@ -27,7 +29,8 @@ NOBODY = Fingerprints("m", "s", "t")
 
 
 def plan_of(tokenizer: TextTokenizer, documents: list[Document], config: IndexConfig) -> IndexPlan:
-    return make_plan(Corpus(tuple(documents), "c"), tokenizer, NOBODY, config)
+    with tempfile.TemporaryDirectory() as folder:  # what is mapped outlives its name
+        return make_plan(Corpus(tuple(documents), "c"), tokenizer, NOBODY, config, Path(folder))
 
 
 def random_documents(count: int, seed: int = 0, words: int = 120) -> list[Document]:
@@ -92,10 +95,13 @@ def test_sources_stay_whole_and_shares_are_met(tokenizer: TextTokenizer) -> None
 def clusters_of(
     tokenizer: TextTokenizer, texts: list[str], config: IndexConfig = CONFIG
 ) -> list[int]:
-    tokens, offsets = join_rows(tokenizer.content_ids(texts))
+    rows = tokenizer.content_ids(texts)
+    tokens, offsets = np.concatenate(rows), np.cumsum([0, *map(len, rows)])
     names = tuple(f"s{i:02}" for i in range(len(texts)))
     layout = lay_out(tokens, offsets, config)
-    found = find_clusters(layout, Documents(names, names, ("x",) * len(texts)), config)
+    documents = Documents(names, names, ("x",) * len(texts))
+    with tempfile.TemporaryDirectory() as scratch:
+        found = find_clusters(layout, documents, config, Path(scratch))
     return found.source_cluster.tolist()
 
 
@@ -147,8 +153,8 @@ def test_a_corpus_without_enough_sources_is_refused(tokenizer: TextTokenizer) ->
         plan_of(tokenizer, random_documents(2), CONFIG)
 
 
-def test_documents_go_where_their_cluster_goes(plan: IndexPlan) -> None:
-    clusters = find_clusters(plan.layout, plan.documents, plan.config)
+def test_documents_go_where_their_cluster_goes(plan: IndexPlan, tmp_path: Path) -> None:
+    clusters = find_clusters(plan.layout, plan.documents, plan.config, tmp_path)
     again = assign_documents(plan.layout, plan.documents, clusters, plan.config)
     assert np.array_equal(again, plan.document_split)
     for cluster in range(clusters.report.cluster_count):

@@ -13,16 +13,22 @@ import numpy as np
 import pytest
 
 from services.activation.encoder.bound import BoundEncoder
+from services.activation.encoder.model import CutModel
+from services.activation.encoder.sae import Sae
+from services.activation.encoder.tokenizer import TextTokenizer
 from services.activation.index import grid
 from services.activation.index.archive import pack, unpack
-from services.activation.index.artifact import open_artifact, write_artifact
-from services.activation.index.config import IndexConfig, Split
-from services.activation.index.partial import join_partials, load_partial, save_partial
-from services.activation.index.plan import IndexPlan, load_plan, save_plan
-from services.activation.index.splits import EXCLUDED
-from services.activation.index.sweep import Progress, chunk_batches, sweep_chunks
-from services.common.errors import FailedPrecondition, InvalidArgument
-from tests.activation.index.conftest import Built, sweep
+from services.activation.index.artifact import open_artifact
+from services.activation.index.collector import Collector
+from services.activation.index.config import EXCLUDED, IndexConfig, Split
+from services.activation.index.corpus import read_corpus
+from services.activation.index.merge import Neighbors, merge_parts
+from services.activation.index.partial import save_partial
+from services.activation.index.plan import IndexPlan, load_plan, make_plan, save_plan
+from services.activation.index.records import collect
+from services.activation.index.sweep import Progress, chunk_batches, context_row, sweep_chunks
+from services.common.errors import Cancelled, FailedPrecondition, InvalidArgument
+from tests.activation.index.conftest import CONFIG, Built, no_neighbors, sweep
 
 
 def test_counts_equal_those_of_a_plain_recount(built: Built) -> None:
@@ -64,32 +70,58 @@ def test_documents_above_tau_are_counted_over_whole_documents(built: Built) -> N
         assert counted == [len(above[split]) for split in Split]
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
-def test_shards_merge_to_the_same_bytes_in_any_order(
-    built: Built, tmp_path: Path, order: tuple[int, ...]
+@pytest.mark.parametrize("shards", [1, 2, 3, 7])
+def test_shards_merge_to_the_same_bytes_in_any_number_and_order(
+    built: Built, neighbors: Neighbors, tmp_path: Path, shards: int
 ) -> None:
-    """Guards against results that depend on who swept what."""
-    parts = []
-    for shard in order:
-        path = tmp_path / f"{shard}.npz"
-        save_partial(sweep(built.plan, built.encoder, shard, len(order)), path)
-        parts.append(load_partial(path))
-    merged = join_partials(built.plan, parts)
-    files = write_artifact(built.plan, merged, tmp_path / "index")
-    assert files.fingerprint == open_artifact(built.folder).fingerprint
+    """Guards against results that depend on who swept what, and when it was done."""
+    parts = [sweep(built.plan, built.encoder, tmp_path, shard, shards) for shard in range(shards)]
+    expected = open_artifact(built.folder).fingerprint
+    orders = np.random.default_rng(shards).permuted(np.tile(np.arange(shards), (3, 1)), axis=1)
+    for number, order in enumerate(orders.tolist()):
+        target = tmp_path / f"index-{number}"
+        files = merge_parts(built.plan, [parts[shard] for shard in order], neighbors, target)
+        assert files.fingerprint == expected
 
 
-def test_a_plan_survives_being_saved(plan: IndexPlan, bound: BoundEncoder, tmp_path: Path) -> None:
-    save_plan(plan, tmp_path / "plan")
-    again = load_plan(tmp_path / "plan")
-    assert again.key == plan.key
-    for name in ("document_split", "window_split", "panel_windows"):
+def test_a_collector_that_folds_often_keeps_the_same(
+    built: Built, neighbors: Neighbors, tmp_path: Path
+) -> None:
+    """Guards against candidates that are dropped although they would have been selected: after a
+    fold, only what beats the lists so far is kept."""
+    plan, part = built.plan, tmp_path / "part"
+    part.mkdir()
+    often = Collector(plan, built.encoder.feature_count, part, rows_per_fold=100)
+    for chunk in range(plan.chunk_count):
+        for batch in chunk_batches(plan, chunk):
+            rows = built.encoder.encode_sparse([context_row(plan, c) for c in batch])
+            records = collect(plan.layout, batch, rows, plan.config.window_token_count)
+            for piece in np.array_split(np.arange(len(records)), 7):
+                often.add(records.take(piece))
+    save_partial(often.result(list(range(plan.chunk_count))), part)
+    once = sweep(plan, built.encoder, tmp_path)
+    names = sorted(path.name for path in once.glob("*.npy"))
+    assert len(names) > 20
+    for name in names:
+        assert (part / name).read_bytes() == (once / name).read_bytes(), name
+
+
+def test_a_plan_survives_being_saved(
+    built: Built, neighbors: Neighbors, corpus_path: Path, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "plan"
+    folder.mkdir()
+    plan = make_plan(
+        read_corpus(corpus_path), tokenizer, built.plan.fingerprints, built.plan.config, folder
+    )
+    save_plan(plan, folder)
+    again = load_plan(folder)
+    assert again.key == plan.key == built.plan.key
+    for name in ("document_split", "window_split", "panel_windows", "pool_windows"):
         assert np.array_equal(getattr(again, name), getattr(plan, name))
     assert again.split_report == plan.split_report
-    assert (
-        sweep(again, bound, 1, 4).top.window.tolist()
-        == sweep(plan, bound, 1, 4).top.window.tolist()
-    )
+    files = merge_parts(again, [sweep(again, built.encoder, tmp_path)], neighbors, tmp_path / "i")
+    assert files.fingerprint == open_artifact(built.folder).fingerprint
     with pytest.raises(FailedPrecondition, match="no usable plan"):
         load_plan(tmp_path / "nothing")
 
@@ -97,24 +129,38 @@ def test_a_plan_survives_being_saved(plan: IndexPlan, bound: BoundEncoder, tmp_p
 def test_missing_repeated_and_foreign_parts_are_refused(built: Built, tmp_path: Path) -> None:
     """Guards against an index with holes."""
     plan = built.plan
-    first, second = (sweep(plan, built.encoder, shard, 2) for shard in (0, 1))
+    first, second = (sweep(plan, built.encoder, tmp_path, shard, 2) for shard in (0, 1))
     with pytest.raises(FailedPrecondition, match="missing"):
-        write_artifact(plan, first, tmp_path / "hole")
+        merge_parts(plan, [first], no_neighbors, tmp_path / "hole")
     assert not (tmp_path / "hole").exists()
     with pytest.raises(FailedPrecondition, match="same chunk"):
-        join_partials(plan, [first, first])
-    foreign = type(second)(**{**second.__dict__, "key": "other"})
+        merge_parts(plan, [first, first], no_neighbors, tmp_path / "twice")
+    np.save(second / "key.npy", np.array("other"))
     with pytest.raises(FailedPrecondition) as caught:
-        join_partials(plan, [first, foreign])
+        merge_parts(plan, [first, second], no_neighbors, tmp_path / "foreign")
     assert caught.value.reason == "FINGERPRINT_MISMATCH"
-    (tmp_path / "bad.npz").write_bytes(b"PK")
+    (second / "top.value.npy").write_bytes(b"PK")
     with pytest.raises(FailedPrecondition, match="damaged"):
-        load_partial(tmp_path / "bad.npz")
+        merge_parts(plan, [first, second], no_neighbors, tmp_path / "bad")
 
 
-def test_progress_counts_every_token_once(plan: IndexPlan, bound: BoundEncoder) -> None:
+def test_a_cancelled_shard_leaves_nothing_behind(
+    plan: IndexPlan, model: CutModel, sae: Sae, tmp_path: Path
+) -> None:
+    """Guards against half a part that a merge would take for a whole one."""
+    asked = iter([False, False, True])
+    encoder = BoundEncoder(model, sae, CONFIG.batch_token_budget, lambda: next(asked))
+    with pytest.raises(Cancelled):
+        sweep(plan, encoder, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_counts_every_token_once(
+    plan: IndexPlan, bound: BoundEncoder, tmp_path: Path
+) -> None:
     seen: list[Progress] = []
-    sweep_chunks(plan, bound, range(2), clock=time.monotonic, report=seen.append)
+    part = tmp_path / "part"
+    sweep_chunks(plan, bound, range(2), part, clock=time.monotonic, report=seen.append)
     assert seen[0].done_tokens == 0
     assert (
         seen[-1].done_tokens

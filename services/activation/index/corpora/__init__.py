@@ -1,0 +1,1 @@
+"""Formats of corpora, and what may be read: files, object stores, Hugging Face datasets."""
