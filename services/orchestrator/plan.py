@@ -229,8 +229,8 @@ def freeze_methods(
     asks_llm: bool,
     catalog: scorer_pb2.ListMethodsResponse,
 ) -> list[scorer_pb2.MethodOptions]:
-    """The methods with their versions, judges and seeds; all that can be run where the
-    request names none.
+    """The methods with their versions, judges and seeds; those that run by default where
+    the request names none.
 
     Raises:
         InvalidArgument: METHOD_UNKNOWN, FIELD_INVALID.
@@ -243,7 +243,7 @@ def freeze_methods(
     asked = list(request.methods) or [
         scorer_pb2.MethodOptions(method=entry.name, judge=judge)
         for entry in catalog.methods
-        if not entry.unavailable_reason
+        if entry.by_default and not entry.unavailable_reason
     ]
     entries = {entry.name: entry for entry in catalog.methods}
     frozen = []
@@ -269,8 +269,9 @@ def _freeze_method(
 ) -> scorer_pb2.MethodOptions:
     if entry.unavailable_reason:
         raise Unimplemented(f"{entry.name}: {entry.unavailable_reason}")
-    if asked.judge not in ("pattern", "llm"):
-        raise InvalidArgument("must be `pattern` or `llm`", f"{field}.judge")
+    if asked.judge not in entry.judges:
+        names = " or ".join(f"`{name}`" for name in entry.judges)
+        raise InvalidArgument(f"{entry.name} is judged by {names}", f"{field}.judge")
     _check_version(asked.version, entry.version, entry.name)
     frozen = scorer_pb2.MethodOptions(
         method=entry.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from services.common.grpc_server import run_server
+from services.common.llm.embeddings import open_embedding_model
 from services.common.llm.session import open_language_model
 from services.common.llm.settings import LlmSettings
 from services.common.logging import configure_logging
@@ -15,11 +16,19 @@ from services.scorer.settings import ScorerSettings
 async def serve(settings: ScorerSettings, llm: LlmSettings) -> None:
     """Serves, then waits for calls to the language model that are still in flight."""
     model = open_language_model(llm)
+    key = settings.embedding_api_key
+    embeddings = open_embedding_model(
+        llm,
+        settings.embedding_model,
+        api_key=key.get_secret_value() if key else None,
+        base_url=settings.embedding_base_url,
+    )
     try:
-        await run_server(settings, registering(settings, model), [SERVICE])
+        await run_server(settings, registering(settings, model, embeddings), [SERVICE])
     finally:
-        if model is not None:
-            await model.aclose()
+        for opened in (model, embeddings):
+            if opened is not None:
+                await opened.aclose()
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ class Measured:
     estimate: Estimate
     counts: Counts
     baselines: Baselines
+    note: str = ""
 
 
 def result(
@@ -50,12 +51,16 @@ def result(
     measured: Mapping[str, Measured],
     rows: Sequence[ScoreRow],
     split: Split.ValueType,
+    judge: str = "",
 ) -> MethodResult:
-    """The scores of every declared metric, in the order of the declaration."""
+    """The scores of every declared metric, in the order of the declaration. `judge` names
+    who predicted where it is not the judge of the request."""
     scores = [
         _score(method, request, metric, measured[metric], split)
         for metric in method.declaration.metrics
     ]
+    for score in scores:
+        score.judge = judge or score.judge
     return MethodResult(method=method.declaration.name, scores=scores, rows=rows)
 
 
@@ -92,6 +97,7 @@ def _score(
         seed=request.options.seed,
         split=split,
         insensitive=metric in method.insensitive,
+        note=measured.note,
     )
     if (bounds := estimate.interval) is not None:
         score.interval.CopyFrom(

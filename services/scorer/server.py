@@ -8,8 +8,10 @@ import grpc
 
 from saexplain.scorer.v1 import scorer_pb2, scorer_pb2_grpc
 from services.common.grpc_server import HealthReporter, Register
+from services.common.llm.embeddings import EmbeddingModel
 from services.common.llm.session import LanguageModel, require_language_model
 from services.scorer import validation
+from services.scorer.judges.embedding import EmbeddingJudge, require_embedding_model
 from services.scorer.judges.llm import LlmJudge
 from services.scorer.judges.llm_writer import LlmWriter
 from services.scorer.judges.pattern import PatternJudge
@@ -28,17 +30,25 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
         settings: limits.
         model: the language model; None where none is configured, which only calls that
             need one are refused for.
+        embeddings: the embedding model, likewise.
     """
 
-    def __init__(self, settings: ScorerSettings, model: LanguageModel | None) -> None:
+    def __init__(
+        self,
+        settings: ScorerSettings,
+        model: LanguageModel | None,
+        embeddings: EmbeddingModel | None = None,
+    ) -> None:
         self._settings = settings
         self._model = model
+        self._embeddings = embeddings
 
     async def ListMethods(  # noqa: N802 (named by the contract)
         self, request: scorer_pb2.ListMethodsRequest, context: grpc.aio.ServicerContext
     ) -> scorer_pb2.ListMethodsResponse:
         """All known methods, ordered by name."""
-        return scorer_pb2.ListMethodsResponse(methods=registry.declarations())
+        offered = registry.declarations(embeds=self._embeddings is not None)
+        return scorer_pb2.ListMethodsResponse(methods=offered)
 
     async def PlanScore(  # noqa: N802
         self, request: scorer_pb2.PlanScoreRequest, context: grpc.aio.ServicerContext
@@ -46,6 +56,8 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
         """What to measure and to judge."""
         method = registry.find(request.options)
         validation.check_plan(request, method, self._settings.max_windows)
+        if request.options.method in registry.EMBEDDING_METHODS:
+            require_embedding_model(self._embeddings)
         if unscorable(request):
             return scorer_pb2.PlanScoreResponse()
         return await method.plan(request, self._writer(request.options.judge))
@@ -54,9 +66,9 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
         self, request: scorer_pb2.JudgeRequest, context: grpc.aio.ServicerContext
     ) -> scorer_pb2.JudgeResponse:
         """Predictions, item by item."""
-        registry.find(request.options)
-        validation.check_judge(request, self._settings.max_judge_items)
-        predictions, usage = await self._judge(request.options.judge).judge(request)
+        method = registry.find(request.options)
+        validation.check_judge(request, method, self._settings.max_judge_items)
+        predictions, usage = await self._judge(request).judge(request)
         return scorer_pb2.JudgeResponse(predictions=predictions, usage=usage)
 
     async def Score(  # noqa: N802
@@ -69,8 +81,10 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
         result = await asyncio.to_thread(method.score, request)
         return scorer_pb2.ScoreResponse(result=result)
 
-    def _judge(self, name: str) -> base.Judge:
-        if name == LLM_JUDGE:
+    def _judge(self, request: scorer_pb2.JudgeRequest) -> base.Judge:
+        if any(item.task == scorer_pb2.JUDGE_TASK_EMBED for item in request.items):
+            return EmbeddingJudge(require_embedding_model(self._embeddings))
+        if request.options.judge == LLM_JUDGE:
             return LlmJudge(require_language_model(self._model))
         return PatternJudge()
 
@@ -80,11 +94,16 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
         return PatternWriter()
 
 
-def registering(settings: ScorerSettings, model: LanguageModel | None) -> Register:
+def registering(
+    settings: ScorerSettings,
+    model: LanguageModel | None,
+    embeddings: EmbeddingModel | None = None,
+) -> Register:
     """Adds the servicer to a server; it is ready at once."""
 
     async def register(server: grpc.aio.Server, health: HealthReporter) -> None:
-        scorer_pb2_grpc.add_ScorerServiceServicer_to_server(ScorerServicer(settings, model), server)
+        servicer = ScorerServicer(settings, model, embeddings)
+        scorer_pb2_grpc.add_ScorerServiceServicer_to_server(servicer, server)
         await health.set_serving()
 
     return register

@@ -25,7 +25,7 @@ from services.scorer.item_checks import (
     position_problems,
     span_problems,
 )
-from services.scorer.methods.base import LLM_JUDGE, PATTERN_JUDGE, ScoringMethod, unscorable
+from services.scorer.methods.base import LLM_JUDGE, ScoringMethod, unscorable
 
 MAX_LABEL_CHARACTERS = 100
 MAX_DESCRIPTION_CHARACTERS = 4000
@@ -39,7 +39,7 @@ def check_plan(request: PlanScoreRequest, method: ScoringMethod, max_windows: in
         _raise(_scope_problems(request.scope))
 
 
-def check_judge(request: JudgeRequest, max_items: int) -> None:
+def check_judge(request: JudgeRequest, method: ScoringMethod, max_items: int) -> None:
     """Raises InvalidArgument unless every item can be judged."""
     if len(request.items) > max_items:
         raise InvalidArgument(
@@ -49,7 +49,7 @@ def check_judge(request: JudgeRequest, max_items: int) -> None:
             metadata={"limit": str(max_items)},
         )
     _check_texts(request.explanation)
-    problems = [*_options_problems(request.options), *_explanation_problems(request)]
+    problems = [*_options_problems(request.options, method), *_explanation_problems(request)]
     if not request.items:
         problems.append(("items", "at least one item is needed"))
     if request.options.judge == LLM_JUDGE:
@@ -80,7 +80,7 @@ def _check_common(
             metadata={"limit": str(max_windows)},
         )
     _check_texts(request.explanation)
-    problems = list(_options_problems(request.options))
+    problems = list(_options_problems(request.options, method))
     reference = request.facts.reference_max
     if not (math.isfinite(reference) and reference >= 0):
         problems.append(("facts.reference_max", "must be finite and >= 0"))
@@ -111,9 +111,11 @@ def _check_texts(explanation: Explanation) -> None:
             )
 
 
-def _options_problems(options: MethodOptions) -> Iterator[Problem]:
-    if options.judge not in (PATTERN_JUDGE, LLM_JUDGE):
-        yield "options.judge", f"must be `{PATTERN_JUDGE}` or `{LLM_JUDGE}`"
+def _options_problems(options: MethodOptions, method: ScoringMethod) -> Iterator[Problem]:
+    judges = method.declaration.judges
+    if options.judge not in judges:
+        names = " or ".join(f"`{name}`" for name in judges)
+        yield "options.judge", f"`{method.declaration.name}` is judged by {names}"
     if options.judge == LLM_JUDGE:
         yield from ((f"options.llm.{f}", why) for f, why in _llm_problems(options.llm))
 

@@ -31,10 +31,20 @@ class FakeScorer(scorer_pb2_grpc.ScorerServiceServicer):
         return scorer_pb2.ListMethodsResponse(
             methods=[
                 scorer_pb2.Method(
-                    name="corpus", version="2", selections=selections, metrics=["f1", "recall"]
+                    name="corpus",
+                    version="2",
+                    selections=selections,
+                    metrics=["f1", "recall"],
+                    by_default=True,
+                    judges=["pattern", "llm"],
                 ),
                 scorer_pb2.Method(
-                    name="generative", version="1", metrics=["share_active"], writes_texts=True
+                    name="generative",
+                    version="1",
+                    metrics=["share_active"],
+                    writes_texts=True,
+                    by_default=True,
+                    judges=["pattern", "llm"],
                 ),
                 scorer_pb2.Method(
                     name="steering",

@@ -22,6 +22,7 @@ from saexplain.common.v1.window_pb2 import (
     SPLIT_HELDOUT,
     WINDOW_STRATEGY_NEAR_MISS,
     WINDOW_STRATEGY_NON_ACTIVATING,
+    WINDOW_STRATEGY_QUANTILE,
     WINDOW_STRATEGY_RANDOM_ACTIVE,
     WINDOW_STRATEGY_TOP,
     Split,
@@ -126,9 +127,22 @@ def lists(active: float = 1.0, silent: float = 0.3, seed: int = 0) -> list[Windo
             result.append(window_list(kept, split, strategy, share))
         top = sorted(firing, key=lambda w: -w.max_activation)[:60]
         result.append(window_list(top, split, WINDOW_STRATEGY_TOP, 1.0))
+    result.append(quantiles())
     near = [w for w in population(SPLIT_HELDOUT) if UNRELATED in w.tokens.token_bytes]
     near = [w for w in near if w.max_activation < 0.1 * REFERENCE_MAX][:40]
     result.append(window_list(near, SPLIT_HELDOUT, WINDOW_STRATEGY_NEAR_MISS, 1.0))
+    return result
+
+
+def quantiles(per_fifth: int = 10) -> WindowList:
+    """HELDOUT windows in which the feature fires, as many from each fifth of the maximum."""
+    firing = [w for w in population(SPLIT_HELDOUT) if w.max_activation > 0]
+    firing.sort(key=lambda w: w.max_activation)
+    size = len(firing) // 5
+    chosen = [w for q in range(5) for w in firing[q * size : q * size + per_fifth]]
+    result = window_list(chosen, SPLIT_HELDOUT, WINDOW_STRATEGY_QUANTILE, 1.0)
+    for place, window in enumerate(result.windows):
+        window.stratum = place // per_fifth
     return result
 
 

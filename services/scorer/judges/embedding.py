@@ -11,6 +11,7 @@ from saexplain.scorer.v1.scorer_pb2 import (
 )
 from services.common.errors import FailedPrecondition, InvalidArgument
 from services.common.llm.embeddings import EmbeddingModel
+from services.scorer.methods.registry import NOT_CONFIGURED
 
 
 class EmbeddingJudge:
@@ -49,9 +50,3 @@ def require_embedding_model(model: EmbeddingModel | None) -> EmbeddingModel:
     if model is None:
         raise FailedPrecondition(NOT_CONFIGURED, "LLM_NOT_CONFIGURED")
     return model
-
-
-NOT_CONFIGURED = (
-    "no embedding model here: set SAEXPLAIN_SCORER_EMBEDDING_MODEL beside the provider and "
-    "the database of the language model"
-)

@@ -16,7 +16,6 @@ from saexplain.common.v1.usage_pb2 import LlmUsage
 from saexplain.scorer.v1.scorer_pb2 import (
     JUDGE_TASK_CLASSIFY,
     JUDGE_TASK_CLASSIFY_HIGHLIGHTS,
-    JUDGE_TASK_EMBED,
     JUDGE_TASK_PICK,
     JUDGE_TASK_PICK_BLIND,
     JUDGE_TASK_PREDICT,
@@ -94,8 +93,3 @@ def _batches(items: Iterable[JudgeItem]) -> list[list[JudgeItem]]:
         for task, group in by_task.items()
         for begin in range(0, len(group), TASKS[task].items_per_question)
     ]
-
-
-def is_embedding(item: JudgeItem) -> bool:
-    """Whether an item is the embedding model's."""
-    return item.task == JUDGE_TASK_EMBED

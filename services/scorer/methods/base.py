@@ -30,6 +30,10 @@ LLM_JUDGE = "llm"
 """`MethodOptions.judge` of the language model."""
 
 
+JUDGES = (PATTERN_JUDGE, LLM_JUDGE)
+"""`Method.judges` of methods that both can do."""
+
+
 class Writer(Protocol):
     """Writes texts from an explanation, and from nothing else about the feature."""
 

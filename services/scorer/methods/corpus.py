@@ -46,6 +46,7 @@ from services.scorer import baselines
 from services.scorer.evidence import Evidence, WeightedWindow, selection, thinned
 from services.scorer.methods import quantities
 from services.scorer.methods.base import (
+    JUDGES,
     LLM_JUDGE,
     Writer,
     evidence_of,
@@ -105,6 +106,8 @@ class Corpus:
             *(f"pearson_q{q}" for q in _FIFTHS),
             *_APART,
         ),
+        by_default=True,
+        judges=JUDGES,
     )
     # An explanation that lost a part stays precise; one that gained an unrelated part
     # finds no fewer active windows.

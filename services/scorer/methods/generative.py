@@ -36,6 +36,7 @@ from saexplain.scorer.v1.scorer_pb2 import (
 from services.scorer import baselines
 from services.scorer.evidence import Evidence, max_activations
 from services.scorer.methods.base import (
+    JUDGES,
     PATTERN_JUDGE,
     Writer,
     evidence_of,
@@ -64,6 +65,8 @@ class Generative:
         selections=baselines.SELECTIONS,
         metrics=("accuracy_max", "accuracy_mean"),
         writes_texts=True,
+        by_default=True,
+        judges=JUDGES,
     )
     insensitive = frozenset(declaration.metrics)
 

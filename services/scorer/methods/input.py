@@ -48,6 +48,7 @@ from services.scorer import baselines
 from services.scorer.evidence import Evidence, WeightedWindow, selection, thinned
 from services.scorer.methods import quantities
 from services.scorer.methods.base import (
+    JUDGES,
     LLM_JUDGE,
     Writer,
     evidence_of,
@@ -87,6 +88,8 @@ class Input:
         ),
         metrics=("input", "coverage", "boundary", "boundary_tenth", "corpus_recall", "ceiling"),
         writes_texts=True,
+        by_default=True,
+        judges=JUDGES,
     )
     insensitive = frozenset(declaration.metrics)
 

@@ -44,6 +44,7 @@ from saexplain.scorer.v1.scorer_pb2 import (
 from services.scorer import baselines
 from services.scorer.evidence import Evidence, max_activations, selection
 from services.scorer.methods.base import (
+    JUDGES,
     Writer,
     evidence_of,
     other_feature_pattern,
@@ -107,6 +108,8 @@ class Predictive:
             *baselines.SELECTIONS,
         ),
         metrics=("pearson_mean", "pearson_pooled", "pearson_matched"),
+        by_default=True,
+        judges=JUDGES,
     )
     # Exemplars hold what the feature fires on: an unrelated part seldom meets them.
     insensitive = frozenset({"pearson_mean", "pearson_pooled"})

@@ -6,22 +6,59 @@ from collections.abc import Mapping
 
 from saexplain.scorer.v1.scorer_pb2 import Method, MethodOptions
 from services.common.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from services.scorer.methods.autointerp import Autointerp
 from services.scorer.methods.base import ScoringMethod
 from services.scorer.methods.corpus import Corpus
+from services.scorer.methods.detection import Detection
+from services.scorer.methods.embedding import Embedding
+from services.scorer.methods.example_embedding import ExampleEmbedding
+from services.scorer.methods.fuzzing import Fuzzing
 from services.scorer.methods.generative import Generative
 from services.scorer.methods.input import Input
+from services.scorer.methods.intruder import Intruder
 from services.scorer.methods.predictive import Predictive
+from services.scorer.methods.simulation import Simulation
 from services.scorer.methods.unavailable import UNAVAILABLE
 
 METHODS: Mapping[str, ScoringMethod] = {
-    method.declaration.name: method for method in (Corpus(), Generative(), Input(), Predictive())
+    method.declaration.name: method
+    for method in (
+        Autointerp(),
+        Corpus(),
+        Detection(),
+        Embedding(),
+        ExampleEmbedding(),
+        Fuzzing(),
+        Generative(),
+        Input(),
+        Intruder(),
+        Predictive(),
+        Simulation(),
+    )
 }
 """The methods that can be run."""
 
 
-def declarations() -> list[Method]:
-    """All known methods, those that cannot be run too, ordered by name."""
-    known = [*(m.declaration for m in METHODS.values()), *UNAVAILABLE.values()]
+NOT_CONFIGURED = (
+    "no embedding model here: set SAEXPLAIN_SCORER_EMBEDDING_MODEL beside the provider and "
+    "the database of the language model"
+)
+"""Why the methods that embed cannot be run."""
+
+EMBEDDING_METHODS = frozenset({"embedding", "example_embedding"})
+"""Those that ask an embedding model."""
+
+
+def declarations(embeds: bool) -> list[Method]:
+    """All known methods, those that cannot be run too, ordered by name. `embeds`: whether
+    there is an embedding model."""
+    known = [*UNAVAILABLE.values()]
+    for name, method in METHODS.items():
+        declared = Method()
+        declared.CopyFrom(method.declaration)
+        if name in EMBEDDING_METHODS and not embeds:
+            declared.unavailable_reason = NOT_CONFIGURED
+        known.append(declared)
     return sorted(known, key=lambda d: d.name)
 
 
