@@ -1,7 +1,7 @@
 """Many token rows in, feature activations out, batched.
 
-Rows are sorted by length and packed under a token budget. What is answered for a row does not
-depend on its neighbours in the batch beyond rounding (1e-4 of the feature's reference maximum,
+Rows are packed without padding under a token budget. What is answered for a row does not depend
+on its neighbours in the batch beyond rounding (1e-4 of the feature's reference maximum,
 on pre-activations). Position 0 is the model's attention sink, whatever token stands there: it is
 not scored and its value is reported as 0, as are those of tokens that the SAE was trained without.
 """
@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from services.activation.encoder.exclusion import silence
-from services.activation.encoder.model import CutModel, pad_rows
+from services.activation.encoder.model import CutModel
+from services.activation.encoder.packing import packed_states
 from services.activation.encoder.rows import (
     FIRST_SCORED_POSITION,
     DenseRow,
@@ -39,18 +40,20 @@ def never_cancelled() -> bool:
 
 
 def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Group row indices so that ``rows x longest row`` stays within the budget.
+    """Group row indices so that the tokens of a group stay within the budget.
 
     A row longer than the budget gets a batch of its own. Longest rows come first, so that a
     machine too small for them says so at once.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     batches: list[list[int]] = []
+    tokens = 0
     for index in order:
-        longest = lengths[batches[-1][0]] if batches else 0
-        if not batches or (len(batches[-1]) + 1) * longest > token_budget:
+        if not batches or tokens + lengths[index] > token_budget:
             batches.append([])
+            tokens = 0
         batches[-1].append(index)
+        tokens += lengths[index]
     return batches
 
 
@@ -69,7 +72,7 @@ class Encoder:
 
     Args:
         model: The cut model.
-        batch_token_budget: Padded tokens of one forward pass.
+        batch_token_budget: Tokens of one forward pass.
     """
 
     def __init__(self, model: CutModel, *, batch_token_budget: int = 4_096) -> None:
@@ -125,15 +128,16 @@ class Encoder:
             What was asked, in order: a dense row where features are chosen, else a sparse one.
         """
         hooks = {one.sae.config.hook for one in asked}
-        states = self.model.hidden_states_at(pad_rows([one.row for one in asked]), hooks)
+        states = packed_states(self.model, [one.row for one in asked], hooks)
+        ends = np.cumsum([len(one.row) for one in asked]).tolist()
         results: dict[int, DenseRow | SparseRow] = {}
         for places in _alike(asked):
             group = [asked[place] for place in places]
-            sae, at_hook = group[0].sae, states[group[0].sae.config.hook]
-            parts = [
-                at_hook[place, : len(one.row)] for place, one in zip(places, group, strict=True)
-            ]
-            results.update(zip(places, _encode_group(sae, torch.cat(parts), group), strict=True))
+            at_hook = states[group[0].sae.config.hook]
+            if len(group) < len(asked):
+                parts = [at_hook[ends[p] - len(asked[p].row) : ends[p]] for p in places]
+                at_hook = torch.cat(parts)
+            results.update(zip(places, _encode_group(group[0].sae, at_hook, group), strict=True))
         return [silence(one.row, results[place], one.sae) for place, one in enumerate(asked)]
 
     def _chosen(self, sae: Sae, features: Sequence[int]) -> Tensor:
@@ -157,7 +161,7 @@ class Encoder:
     def _hidden(
         self, sae: Sae, rows: Sequence[TokenRow], cancelled: Callable[[], bool]
     ) -> Iterator[tuple[list[int], Float[Tensor, "tokens d_in"]]]:
-        """Per batch: its row indices and their hidden states, joined without the padding."""
+        """Per batch: its row indices and their hidden states, joined."""
         check_rows(
             rows,
             vocabulary_size=self.model.vocabulary_size,
@@ -166,9 +170,8 @@ class Encoder:
         for indices in plan_batches([len(row) for row in rows], self.batch_token_budget):
             if cancelled():
                 raise Cancelled("the caller no longer wants the answer")
-            states = self.model.hidden_states(pad_rows([rows[i] for i in indices]), sae.config.hook)
-            parts = [states[place, : len(rows[index])] for place, index in enumerate(indices)]
-            yield indices, torch.cat(parts)
+            hook = sae.config.hook
+            yield indices, packed_states(self.model, [rows[i] for i in indices], (hook,))[hook]
 
 
 def _alike(asked: Sequence[PassRow]) -> Iterator[list[int]]:

@@ -7,6 +7,7 @@ another SAE's hook, and against columns of the union that go to the wrong caller
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,9 +59,9 @@ def test_rows_of_several_saes_share_one_forward_pass(
     passes = []
     forward = deep.model.hidden_states_at
 
-    def counted(ids: torch.Tensor, hooks: object) -> object:
+    def counted(ids: torch.Tensor, hooks: object, **inputs: object) -> object:
         passes.append(hooks)
-        return forward(ids, hooks)  # type: ignore[arg-type]
+        return forward(ids, hooks, **inputs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(deep.model, "hidden_states_at", counted)
     found = deep.run_pass(asked)
@@ -84,13 +85,15 @@ def test_a_wide_union_is_split_where_the_sae_can_do_without_it(
     """Guards against one caller's thousand features being computed for everybody's tokens."""
     monkeypatch.setattr("services.activation.encoder.encode._MAX_UNION", 4)
     widths = []
-    encode = Sae.encode
+    for kind, encode in {type(sae): type(sae).encode for sae in saes}.items():
 
-    def counted(sae: Sae, hidden: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        widths.append(len(features))
-        return encode(sae, hidden, features)
+        def counted(
+            sae: Sae, hidden: torch.Tensor, features: torch.Tensor, encode: Any = encode
+        ) -> Any:
+            widths.append(len(features))
+            return encode(sae, hidden, features)
 
-    monkeypatch.setattr(Sae, "encode", counted)
+        monkeypatch.setattr(kind, "encode", counted)
     rows = rows_of([5, 6, 7, 8])
     asked = [
         PassRow(rows[0], saes[1], (0, 1, 2)),
