@@ -9,13 +9,11 @@ from datetime import datetime
 
 import grpc
 
-from saexplain.activation.v1 import activation_pb2
 from saexplain.explanation.v1 import dossier_pb2, explanation_pb2, explanation_pb2_grpc
 from services.common import names
 from services.common.artifacts import ArtifactRef, ArtifactStore
 from services.common.canonical import digest
 from services.common.errors import FailedPrecondition, InvalidArgument
-from services.common.grpc_client import rpc_errors
 from services.orchestrator.clients import Services
 from services.orchestrator.plan import Frozen, Planner, explanation_id
 from services.orchestrator.records import ExplainInput, MethodPlan
@@ -29,8 +27,6 @@ from services.orchestrator.watch import Notifications
 
 CHUNK_BYTES = 2**20
 """Largest part of a dossier in one message."""
-
-_PLAN_INDEX_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -166,19 +162,12 @@ class ExplanationApi(explanation_pb2_grpc.ExplanationServiceServicer):
         """See the proto."""
         names.parse_project(request.parent, "parent")
         names.parse_sae(request.config.sae, "config.sae")
-        async with rpc_errors():
-            planned = await self._parts.services.indexer.PlanIndex(
-                activation_pb2.PlanIndexRequest(config=request.config),
-                timeout=_PLAN_INDEX_SECONDS,
-            )
+        if not request.config.corpus:
+            raise InvalidArgument("a corpus is needed", "config.corpus")
+        if request.request_id:
+            names.check_request_id(request.request_id)
         row = await self._parts.indexes.create(
-            request.parent,
-            names.index_id(planned.key),
-            planned.key,
-            request.config,
-            planned.token_count,
-            self._parts.now(),
-            is_built=planned.built,
+            request.parent, _index_id(request), request.config, self._parts.now()
         )
         if row["state"] == explanation_pb2.RUN_STATE_PENDING:
             await self._parts.starter.start_index(build_input(row), build_id(row))
@@ -260,6 +249,12 @@ def _workflow_input(
         max_round_count=frozen.plan.budget.max_round_count,
         baseline_explainer_version=frozen.baseline_explainer_version,
     )
+
+
+def _index_id(request: explanation_pb2.CreateIndexRequest) -> str:
+    """The id of the index that a request means, in any project."""
+    meant = explanation_pb2.CreateIndexRequest(config=request.config, request_id=request.request_id)
+    return names.index_id(digest(meant))
 
 
 async def _wait(news: asyncio.Event, seconds: float) -> None:

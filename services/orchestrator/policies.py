@@ -114,7 +114,7 @@ STEPS: dict[str, Policy] = {
     "encode_texts": _ENCODE,
     "judge": Policy(LLM, timeout_seconds=3600, attempts=15, first_delay_seconds=2),
     "score": _AGENT,
-    "plan_index": Policy(INDEX, timeout_seconds=1800, attempts=10),
+    "plan_index": _SHARD,
     "index_shard": _SHARD,
     "merge_index": _SHARD,
 }

@@ -27,7 +27,8 @@ class FakeActivation(activation_pb2_grpc.ActivationServiceServicer):
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        self.shards_done: set[int] = set()
+        self.shards_done: set[tuple[str, int]] = set()
+        self.merged: set[str] = set()
 
     async def GetSae(self, request: Any, context: Any) -> activation_pb2.GetSaeResponse:
         await self.script.enter("GetSae", request)
@@ -109,7 +110,7 @@ class FakeActivation(activation_pb2_grpc.ActivationServiceServicer):
             shard_count=3,
             token_count=3 * SHARD_TOKENS,
             document_count=30,
-            built=len(self.shards_done) == 3,
+            built=digest(request.config) in self.merged,
         )
 
     async def IndexShard(
@@ -124,12 +125,14 @@ class FakeActivation(activation_pb2_grpc.ActivationServiceServicer):
                 tokens_per_second=500.0,
                 done=part == 4,
             )
-        self.shards_done.add(request.shard)
+        self.shards_done.add((request.key, request.shard))
 
     async def MergeIndex(self, request: Any, context: Any) -> activation_pb2.MergeIndexResponse:
         await self.script.enter("MergeIndex", request)
-        if len(self.shards_done) < request.shard_count:
+        done = {shard for key, shard in self.shards_done if key == request.key}
+        if request.key not in self.merged and len(done) < request.shard_count:
             raise FailedPrecondition("a shard is missing", "ARTIFACT_CORRUPT")
+        self.merged.add(request.key)
         return activation_pb2.MergeIndexResponse(
             key=request.key,
             artifact_fingerprint="cd" * 32,

@@ -23,6 +23,7 @@ class Script:
         self._errors: dict[str, deque[SaexplainError]] = defaultdict(deque)
         self._always: dict[str, Callable[[Any], SaexplainError | None]] = {}
         self._gates: dict[str, asyncio.Event] = {}
+        self._held: dict[str, Callable[[Any], bool]] = {}
         self._arrivals: dict[str, asyncio.Event] = {}
 
     def fail(self, rpc: str, *errors: SaexplainError) -> None:
@@ -33,9 +34,11 @@ class Script:
         """Calls of an RPC fail whenever the function gives an error for the request."""
         self._always[rpc] = error_of
 
-    def hold(self, rpc: str) -> asyncio.Event:
-        """Calls of an RPC wait until `release`; the event is set when one has come in."""
+    def hold(self, rpc: str, only: Callable[[Any], bool] = lambda _: True) -> asyncio.Event:
+        """Calls of an RPC, all or some, wait until `release`; the event is set when one has
+        come in."""
         self._gates[rpc] = asyncio.Event()
+        self._held[rpc] = only
         self._arrivals[rpc] = asyncio.Event()
         return self._arrivals[rpc]
 
@@ -47,7 +50,7 @@ class Script:
         """Called by a fake at the begin of an RPC."""
         self.calls[rpc] += 1
         self.requests[rpc].append(request)
-        if rpc in self._gates:
+        if rpc in self._gates and self._held[rpc](request):
             gate = self._gates[rpc]
             self._arrivals[rpc].set()
             await gate.wait()

@@ -1,6 +1,6 @@
 """Records the history that the replay test replays.
 
-    python -m tests.orchestrator.record_history
+    python -m tests.orchestrator.record_history [explain_feature] [build_index]
 
 Run it when the workflow is changed on purpose; commit the new file beside the old ones
 unless no running explanation can still have an old history.
@@ -16,13 +16,16 @@ from pathlib import Path
 
 from temporalio.testing import WorkflowEnvironment
 
-from saexplain.explanation.v1 import dossier_pb2
+from saexplain.activation.v1 import activation_pb2
+from saexplain.explanation.v1 import dossier_pb2, explanation_pb2
 from services.cli.stack.table import temporal_binary
 from services.common import embedded_postgres
 from services.orchestrator.store.migrate import migrate
-from tests.orchestrator.stack import Stack, open_stack, request
+from tests.fakes import world
+from tests.orchestrator.stack import PROJECT, Stack, open_stack, request
 
-FOLDER = Path(__file__).parent / "histories" / "explain_feature"
+HISTORIES = Path(__file__).parent / "histories"
+FOLDER = HISTORIES / "explain_feature"
 
 
 async def record(stack: Stack, explainer: str) -> None:
@@ -37,8 +40,23 @@ async def record(stack: Stack, explainer: str) -> None:
     sys.stdout.write(f"{path.name}: {len(history.events)} events, ended in {ended.state}\n")
 
 
-async def main() -> None:
-    """Starts what a run needs, records one run per explainer, stops everything."""
+async def record_build(stack: Stack) -> None:
+    """Builds an index of three shards and keeps the history."""
+    asked = explanation_pb2.CreateIndexRequest(
+        parent=PROJECT, config=activation_pb2.IndexConfig(sae=world.SAE, corpus="corpus.jsonl")
+    )
+    name = (await stack.api.CreateIndex(asked)).index.name
+    handle = stack.client.get_workflow_handle(f"{name}/builds/1")
+    await handle.result()
+    history = await handle.fetch_history()
+    path = HISTORIES / "build_index" / "three_shards.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(history.to_json() + "\n")
+    sys.stdout.write(f"{path.name}: {len(history.events)} events\n")
+
+
+async def main(workflows: list[str]) -> None:
+    """Starts what a run needs, records the workflows named, stops everything."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="saexplain-history-") as folder:
         postgres = await embedded_postgres.start(Path(folder) / "data")
@@ -56,11 +74,14 @@ async def main() -> None:
                 ) as stack,
                 stack.worker(),
             ):
-                for explainer in ("lexical", "sage"):
-                    await record(stack, explainer)
+                if "explain_feature" in workflows:
+                    for explainer in ("lexical", "sage"):
+                        await record(stack, explainer)
+                if "build_index" in workflows:
+                    await record_build(stack)
         finally:
             await postgres.stop()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1:] or ["explain_feature", "build_index"]))

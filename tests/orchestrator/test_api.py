@@ -12,7 +12,7 @@ from saexplain.activation.v1 import activation_pb2
 from saexplain.agent.v1 import agent_pb2
 from saexplain.explanation.v1 import dossier_pb2, explanation_pb2
 from saexplain.scorer.v1 import scorer_pb2
-from services.common.errors import SaexplainError
+from services.common.errors import InvalidArgument, SaexplainError
 from services.common.grpc_client import rpc_errors
 from services.orchestrator.starting import Starter
 from tests.fakes import world
@@ -249,6 +249,56 @@ async def test_an_index_is_built_once_and_found_again(stack: Stack) -> None:
     assert stack.script.calls["MergeIndex"] == 1
     listed = await stack.api.ListIndexes(explanation_pb2.ListIndexesRequest(parent=PROJECT))
     assert [index.name for index in listed.indexes] == [made.name]
+
+
+async def test_an_index_is_named_before_its_corpus_is_read(stack: Stack) -> None:
+    """Guards against a create that waits for a large corpus, and against one that hides what is
+    wrong with it: the build ends with the reason."""
+    asked = explanation_pb2.CreateIndexRequest(
+        parent=PROJECT,
+        config=activation_pb2.IndexConfig(sae=world.SAE, corpus="corpus.jsonl", seed=3),
+    )
+    arrived = stack.script.hold("PlanIndex")
+    made = (await stack.api.CreateIndex(asked)).index
+    assert (made.key, made.total_token_count) == ("", 0)
+    await arrived.wait()
+    running = await _index_when(stack, made.name, lambda index: True)
+    assert running.state == explanation_pb2.RUN_STATE_RUNNING
+    stack.script.release("PlanIndex")
+    built = await _index_when(stack, made.name, lambda index: index.HasField("end_time"))
+    assert (built.state, len(built.key)) == (explanation_pb2.RUN_STATE_SUCCEEDED, 64)
+    merged = stack.script.requests["MergeIndex"][-1]
+    assert merged.index_id == made.name.rpartition("/")[2]
+
+    asked.request_id = "again"
+    stack.script.fail("PlanIndex", InvalidArgument("line 3: the text is empty", "corpus"))
+    other = (await stack.api.CreateIndex(asked)).index
+    assert other.name != made.name
+    ended = await _index_when(stack, other.name, lambda index: index.HasField("end_time"))
+    assert ended.state == explanation_pb2.RUN_STATE_FAILED
+    assert (ended.failure.step, ended.failure.reason) == ("plan_index", "FIELD_INVALID")
+    assert "line 3" in ended.failure.message
+
+
+async def test_a_killed_worker_costs_a_build_no_finished_shard(idle_stack: Stack) -> None:
+    """Guards against a sweep that begins again after a restart: shards that were done before
+    the kill are asked for once, the one in flight again."""
+    asked = explanation_pb2.CreateIndexRequest(
+        parent=PROJECT,
+        config=activation_pb2.IndexConfig(sae=world.SAE, corpus="corpus.jsonl", seed=4),
+    )
+    idle_stack.script.hold("IndexShard", lambda request: request.shard == 2)
+    made = (await idle_stack.api.CreateIndex(asked)).index
+    async with idle_stack.worker():
+        await _index_when(idle_stack, made.name, lambda index: index.done_token_count == 2_000)
+    before = [request.shard for request in idle_stack.script.requests["IndexShard"]]
+    idle_stack.script.release("IndexShard")
+    async with idle_stack.worker():
+        built = await _index_when(idle_stack, made.name, lambda index: index.HasField("end_time"))
+    assert built.state == explanation_pb2.RUN_STATE_SUCCEEDED, built.failure
+    after = [request.shard for request in idle_stack.script.requests["IndexShard"]][len(before) :]
+    assert sorted(before) == [0, 1, 2]
+    assert after == [2]
 
 
 async def test_a_cancelled_build_can_be_begun_again(stack: Stack) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,11 +30,22 @@ Name = Annotated[str, typer.Argument(help="Name of an index, or the id alone.")]
 @app.command()
 def create(
     sae: Annotated[str, typer.Argument(help="SAE, such as saes/demo or demo.")],
-    corpus: Annotated[str, typer.Argument(help="URL or path of JSON lines.")],
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            help="File (.jsonl, .txt, .md, .parquet, .arrow; .gz, .zst), folder of files, URL, or"
+            " dataset:NAME?split=train."
+        ),
+    ],
     context_tokens: Annotated[int, typer.Option(help="Tokens of a context; 0: 128.")] = 0,
     window_tokens: Annotated[int, typer.Option(help="Tokens of a window; 0: 32.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of splits and samples.")] = 0,
     max_documents: Annotated[int, typer.Option(help="Stop after so many; 0: all.")] = 0,
+    text_column: Annotated[str, typer.Option(help="Column of the text.")] = "",
+    id_column: Annotated[str, typer.Option(help="Column of a document's id.")] = "",
+    source_column: Annotated[str, typer.Option(help="Column of its page or book.")] = "",
+    kind_column: Annotated[str, typer.Option(help="Column of its kind of text.")] = "",
+    request_id: Annotated[str, typer.Option(help="Another one reads the corpus again.")] = "",
     wait: Annotated[bool, typer.Option(help="Wait until it is built.")] = True,
     address: Address = None,
     state: State = None,
@@ -49,14 +61,19 @@ def create(
     async def body() -> ExitCode:
         config = IndexConfig(
             sae=requests.sae_of(sae),
-            corpus=corpus,
+            # The indexer may run in another folder.
+            corpus=str(Path(corpus).resolve()) if Path(corpus).exists() else corpus,
             context_token_count=context_tokens,
             window_token_count=window_tokens,
             seed=seed,
             max_document_count=max_documents,
+            text_column=text_column,
+            id_column=id_column,
+            source_column=source_column,
+            kind_column=kind_column,
         )
         async with connect(address, state, project) as client:
-            index = await client.create_index(config)
+            index = await client.create_index(config, request_id=request_id)
             if wait:
                 index = await build(client, index, output)
         return _told(index, output)
@@ -128,7 +145,7 @@ async def build(
 ) -> pb.IndexResource:
     """Waits until an index is built, however that ends, and shows the progress."""
     columns = (
-        TextColumn("sweep"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("tokens, {task.fields[speed]:,.0f}/s"),
@@ -139,6 +156,7 @@ async def build(
         while True:
             progress.update(
                 task,
+                description="sweep" if index.total_token_count else "plan",
                 total=index.total_token_count or None,
                 completed=index.done_token_count,
                 speed=index.tokens_per_second,

@@ -13,6 +13,7 @@ from saexplain.activation.v1 import activation_pb2
 from saexplain.explanation.v1 import explanation_pb2
 from services.common.errors import Unavailable
 from services.common.grpc_client import rpc_errors
+from services.common.names import parse_index
 from services.orchestrator.activities.calls import unary
 from services.orchestrator.activity_shell import remaining_seconds
 from services.orchestrator.clients import Services
@@ -33,10 +34,11 @@ class IndexingActivities:
 
     @activity.defn(name="plan_index")
     async def plan_index(self, call: IndexCall) -> IndexPlan:
-        """PlanIndex: which shards there are; marks the build as running."""
+        """PlanIndex: reads the corpus, says which shards there are; the build now runs."""
+        await self._store.begin(call.index, self._now())
         request = activation_pb2.PlanIndexRequest(config=_config(call))
         planned = await unary(self._services.indexer.PlanIndex, request)
-        await self._store.begin(call.index, planned.token_count, self._now())
+        await self._store.planned(call.index, planned.key, planned.token_count)
         return IndexPlan(
             key=planned.key,
             shard_count=planned.shard_count,
@@ -73,7 +75,10 @@ class IndexingActivities:
     async def merge_index(self, call: IndexCall) -> BuildIndexOutput:
         """MergeIndex: one index from all shards; ends the build well."""
         request = activation_pb2.MergeIndexRequest(
-            config=_config(call), key=call.key, shard_count=call.shard_count
+            config=_config(call),
+            key=call.key,
+            shard_count=call.shard_count,
+            index_id=parse_index(call.index)[1],
         )
         merged = await unary(self._services.indexer.MergeIndex, request)
         await self._store.succeed(

@@ -45,42 +45,27 @@ class IndexStore:
         self._engine = engine
 
     async def create(
-        self,
-        project: str,
-        index_id: str,
-        key: str,
-        config: activation_pb2.IndexConfig,
-        total_token_count: int,
-        now: datetime,
-        *,
-        is_built: bool,
+        self, project: str, index_id: str, config: activation_pb2.IndexConfig, now: datetime
     ) -> RowMapping:
-        """Commits a PENDING row, or finds the one with this key. One whose build failed or
-        was cancelled, or whose artifact is gone, is made PENDING again, with the next
-        attempt.
-
-        Args:
-            is_built: whether the indexer has the finished index.
-        """
+        """Commits a PENDING row, or finds the one with this id. One whose build failed or was
+        cancelled is made PENDING again, with the next attempt."""
         values = {
             "project": project,
             "id": index_id,
-            "key": key,
             "config": config.SerializeToString(deterministic=True),
             "state": explanation_pb2.RUN_STATE_PENDING,
-            "total_token_count": total_token_count,
             "create_time": now,
         }
         again = {
             "state": explanation_pb2.RUN_STATE_PENDING,
             "attempt": indexes.c.attempt + 1,
+            "shards": {},
             "failure_reason": None,
             "failure_message": None,
             "failure_step": None,
             "start_time": None,
             "end_time": None,
         }
-        restartable = _RESTARTABLE if is_built else _ENDED
         async with transaction(self._engine) as connection:
             await connection.execute(insert(indexes).values(values).on_conflict_do_nothing())
             await connection.execute(
@@ -88,7 +73,7 @@ class IndexStore:
                 .where(
                     indexes.c.project == project,
                     indexes.c.id == index_id,
-                    indexes.c.state.in_(restartable),
+                    indexes.c.state.in_(_RESTARTABLE),
                 )
                 .values(again)
             )
@@ -131,16 +116,13 @@ class IndexStore:
         async with transaction(self._engine) as connection:
             return list((await connection.execute(query)).mappings())
 
-    async def begin(self, name: str, total_token_count: int, now: datetime) -> None:
-        """Marks a build as running, with the tokens it has to sweep."""
-        await self._update(
-            name,
-            {
-                "state": explanation_pb2.RUN_STATE_RUNNING,
-                "total_token_count": total_token_count,
-                "start_time": now,
-            },
-        )
+    async def begin(self, name: str, now: datetime) -> None:
+        """Marks a build as running: its corpus is being read."""
+        await self._update(name, {"state": explanation_pb2.RUN_STATE_RUNNING, "start_time": now})
+
+    async def planned(self, name: str, key: str, total_token_count: int) -> None:
+        """Writes what the plan says: the index's key, and the tokens to sweep."""
+        await self._update(name, {"key": key, "total_token_count": total_token_count})
 
     async def progress(self, name: str, shard: int, progress: ShardProgress) -> None:
         """Writes what a shard reported; the row's progress is the sum over shards, its

@@ -84,7 +84,8 @@ indexes = Table(
     metadata,
     Column("project", Text, primary_key=True),
     Column("id", Text, primary_key=True),
-    Column("key", Text, nullable=False),
+    # Empty until the build is planned.
+    Column("key", Text, nullable=False, server_default=""),
     Column("config", LargeBinary, nullable=False),
     Column("state", SmallInteger, nullable=False),
     Column("done_token_count", BigInteger, nullable=False, server_default="0"),
@@ -97,11 +98,10 @@ indexes = Table(
     Column("failure_reason", Text),
     Column("failure_message", Text),
     Column("failure_step", Text),
-    # Raised with every build of the same key: part of the workflow's id.
+    # Raised with every build of the same index: part of the workflow's id.
     Column("attempt", Integer, nullable=False, server_default="1"),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("start_time", DateTime(timezone=True)),
     Column("end_time", DateTime(timezone=True)),
-    UniqueConstraint("project", "key"),
     Index(None, "project", "create_time", "id"),
 )

@@ -1,11 +1,11 @@
 """The durable build of an index.
 
-    1 plan    which shards there are, under which key
-    2 sweep   the shards, a few at a time
+    1 plan    read the corpus: which shards there are, under which key
+    2 sweep   the shards, a few at a time, unless the index is there
     3 merge   one artifact; the end of the row
 
-Finished shards are kept by the indexer, so that a restart or another attempt sweeps only
-the missing ones.
+The indexers keep the plan and every finished shard, so that a restart or another attempt
+sweeps only the missing ones: whatever is killed, at most the shards in flight are lost.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class BuildIndex:
         self._build = build
         try:
             planned = await self._plan()
-            await self._sweep(planned)
+            if not planned.built:
+                await self._sweep(planned)
             return await self._merge(planned)
         except BaseException as error:
             if is_cancelled_exception(error):

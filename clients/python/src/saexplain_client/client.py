@@ -196,9 +196,14 @@ class AsyncSaexplainClient:
             chunks = [response.chunk async for response in stream]
         return pb.DossierBundle.FromString(b"".join(chunks))
 
-    async def create_index(self, config: IndexConfig) -> pb.IndexResource:
-        """Starts building an index, or finds the one this configuration already gave."""
-        request = pb.CreateIndexRequest(parent=self.parent, config=config)
+    async def create_index(self, config: IndexConfig, *, request_id: str = "") -> pb.IndexResource:
+        """Starts building an index, or finds the one that this configuration and id mean.
+
+        Args:
+            config: what to build.
+            request_id: another one reads the corpus again.
+        """
+        request = pb.CreateIndexRequest(parent=self.parent, config=config, request_id=request_id)
         response: pb.CreateIndexResponse = await self._call(self._stub.CreateIndex, request)
         return response.index
 
