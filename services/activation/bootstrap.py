@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
 import structlog
+from prometheus_client import CollectorRegistry
 
 from saexplain.activation.v1 import activation_pb2, activation_pb2_grpc
 from services.activation.catalog import Catalog
@@ -18,6 +19,7 @@ from services.activation.encoder.tokenizer import load_tokenizer
 from services.activation.engine import Engine
 from services.activation.facts_source import FactsSource
 from services.activation.indexes import IndexLibrary
+from services.activation.measures import PassMetrics, watch_queue, watch_store
 from services.activation.registry import Registry, load_registry
 from services.activation.server import ActivationServicer
 from services.activation.settings import ActivationSettings
@@ -28,8 +30,12 @@ if TYPE_CHECKING:  # torch, which a front that asks Triton does without
     from services.activation.encoder.inprocess import SaeLoader
     from services.activation.indexer import IndexerServicer
     from services.activation.indexing import IndexBuilder
+    from services.activation.loading import RegistryLoader
 
 _log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS = 2.0
+"""Between two tries to load what has to be there before the service says SERVING."""
 
 SERVICE = activation_pb2.DESCRIPTOR.services_by_name["ActivationService"].full_name
 
@@ -49,19 +55,25 @@ async def run(settings: ActivationSettings, role: str) -> None:
     if role == "indexer":
         await _run_indexer(settings, registry)
         return
-    async with front(settings, registry) as parts:
-        await _run_front(settings, registry, parts)
+    metrics = CollectorRegistry()
+    async with front(settings, registry, metrics) as parts:
+        await _run_front(settings, registry, parts, metrics)
 
 
 @contextlib.asynccontextmanager
-async def front(settings: ActivationSettings, registry: Registry) -> AsyncIterator[Parts]:
-    """The front's parts, closed at the end."""
+async def front(
+    settings: ActivationSettings, registry: Registry, metrics: CollectorRegistry | None = None
+) -> AsyncIterator[Parts]:
+    """The front's parts, closed at the end. What they count goes to ``metrics``."""
+    metrics = metrics or CollectorRegistry()
     choose = _triton if settings.backend == "triton" else _in_process
-    engine, facts = choose(settings, registry)
+    engine, facts = choose(settings, registry, metrics)
     library = IndexLibrary(settings.index_dir)
     catalog = Catalog(registry, engine, library, settings.cache_dir, settings.max_text_tokens)
+    servicer = ActivationServicer(catalog, engine, facts, settings)
+    watch_queue(metrics, lambda: servicer.admission.tokens, lambda: servicer.admission.calls)
     try:
-        yield Parts(ActivationServicer(catalog, engine, facts, settings), catalog, engine)
+        yield Parts(servicer, catalog, engine)
     finally:
         await engine.close()
         await facts.close()
@@ -90,35 +102,52 @@ def indexer(settings: ActivationSettings, registry: Registry) -> IndexerServicer
     return IndexerServicer(index_builder(settings, registry), time.monotonic)
 
 
-async def _run_front(settings: ActivationSettings, registry: Registry, parts: Parts) -> None:
+async def _run_front(
+    settings: ActivationSettings, registry: Registry, parts: Parts, metrics: CollectorRegistry
+) -> None:
+    preload = to_preload(settings, registry)
     warming: list[asyncio.Task[None]] = []
 
     async def register(server: grpc.aio.Server, health: HealthReporter) -> None:
         activation_pb2_grpc.add_ActivationServiceServicer_to_server(parts.servicer, server)
-        warming.append(asyncio.create_task(_warm(settings, registry, parts.catalog, health)))
+        warming.append(asyncio.create_task(_warm(preload, parts.catalog, health)))
 
     try:
-        await run_server(settings, register, [SERVICE])
+        await run_server(settings, register, [SERVICE], metrics)
     finally:
         for task in warming:
             task.cancel()
 
 
-async def _warm(
-    settings: ActivationSettings, registry: Registry, catalog: Catalog, health: HealthReporter
-) -> None:
+def to_preload(settings: ActivationSettings, registry: Registry) -> list[str]:
+    """SAEs to load before the service says SERVING.
+
+    Raises:
+        NotFound: SAE_NOT_FOUND where the setting names one that the registry does not.
+    """
+    if settings.preload is None:
+        return [min(registry.saes)]
+    if settings.preload == ("*",):
+        return sorted(registry.saes)
+    for sae_id in settings.preload:
+        registry.sae(sae_id)
+    return list(settings.preload)
+
+
+async def _warm(preload: Sequence[str], catalog: Catalog, health: HealthReporter) -> None:
     """Load what is asked for first, then say SERVING. What fails stays NOT_SERVING, and is tried
     again: a Triton server may still be starting."""
-    while settings.warm:
-        sae_id = min(registry.saes)
+    missing = list(preload)
+    while missing:
+        sae_id = missing[0]
         try:
             sae = await catalog.message(sae_id, load=True)
         except SaexplainError as error:
             _log.warning("not_ready", sae=sae_id, reason=error.reason, message=error.message)
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(_RETRY_SECONDS)
             continue
         _log.info("ready", sae=sae_id, index=sae.default_index)
-        break
+        missing.pop(0)
     await health.set_serving()
 
 
@@ -132,24 +161,36 @@ async def _run_indexer(settings: ActivationSettings, registry: Registry) -> None
     await run_server(settings, register, [SERVICE])
 
 
-def _loader(settings: ActivationSettings, registry: Registry) -> SaeLoader:
+def _loader(settings: ActivationSettings, registry: Registry) -> RegistryLoader:
     import torch
 
     from services.activation.loading import RegistryLoader
 
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
-    return RegistryLoader(registry, settings.cache_dir, settings.device, settings.encoder_limits)
+    return RegistryLoader(
+        registry,
+        settings.cache_dir,
+        settings.device,
+        settings.encoder_limits,
+        settings.memory_budget_bytes,
+    )
 
 
-def _in_process(settings: ActivationSettings, registry: Registry) -> tuple[Engine, FactsSource]:
+def _in_process(
+    settings: ActivationSettings, registry: Registry, metrics: CollectorRegistry
+) -> tuple[Engine, FactsSource]:
     from services.activation.local import LocalEngine, WeightFacts
 
     loader = _loader(settings, registry)
-    return LocalEngine(loader, settings.encoder_limits), WeightFacts(loader)
+    watch_store(metrics, loader.facts)
+    engine = LocalEngine(loader, settings.encoder_limits, PassMetrics(metrics))
+    return engine, WeightFacts(loader)
 
 
-def _triton(settings: ActivationSettings, registry: Registry) -> tuple[Engine, FactsSource]:
+def _triton(
+    settings: ActivationSettings, registry: Registry, _metrics: CollectorRegistry
+) -> tuple[Engine, FactsSource]:
     from services.activation.triton.backend import TritonBackend
     from services.activation.triton.facts import TritonFacts
     from services.activation.triton.repository import triton_model_name
@@ -157,5 +198,11 @@ def _triton(settings: ActivationSettings, registry: Registry) -> tuple[Engine, F
     def model_of(sae_id: str) -> str:
         return triton_model_name(registry.sae(sae_id).model, settings.device)
 
-    backend = TritonBackend(settings.triton_address, model_of, settings.encoder_limits)
+    backend = TritonBackend(
+        settings.triton_address,
+        model_of,
+        settings.encoder_limits,
+        timeout_seconds=settings.triton_timeout_seconds,
+        recovery_seconds=settings.triton_recovery_seconds,
+    )
     return backend, TritonFacts(backend)

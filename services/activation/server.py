@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from saexplain.activation.v1 import activation_pb2 as pb
 from saexplain.common.v1 import text_pb2, window_pb2
 from services.activation import messages
+from services.activation.admission import Admission
 from services.activation.catalog import Catalog
+from services.activation.encoder.rows import DenseRow, SparseRow
 from services.activation.encoder.tokenizer import TokenizedText
 from services.activation.engine import Engine
 from services.activation.facts_source import FactsSource
 from services.activation.index.misses import nearest
 from services.activation.index.reader import IndexReader
+from services.activation.pipeline import ahead
 from services.activation.refusals import ServesNoIndexing
 from services.activation.requests import (
     check_features,
@@ -27,9 +33,14 @@ from services.activation.requests import (
 from services.activation.settings import ActivationSettings
 from services.activation.vocabulary.neighbors import neighbors as token_neighbors
 from services.common.call_context import current
-from services.common.errors import InvalidArgument
+from services.common.errors import InvalidArgument, ResourceExhausted
 from services.common.names import index_name, parse_feature, parse_sae
 
+Row = TypeVar("Row", DenseRow, SparseRow)
+Page = TypeVar("Page", pb.EncodeResponse, pb.EncodeSparseResponse)
+
+_PAGE_OVERHEAD_BYTES = 1_024
+"""Of a message besides the one text that fills it."""
 MAX_LEFT_TOKENS = 64
 MAX_SELECTIONS = 16
 MAX_WINDOWS = 1_000
@@ -50,6 +61,9 @@ class ActivationServicer(ServesNoIndexing):
         self._engine = engine
         self._facts = facts
         self._settings = settings
+        self.admission = Admission(
+            settings.max_queued_tokens, settings.max_queued_calls, lambda: engine.tokens_per_second
+        )
 
     async def ListSaes(  # noqa: N802
         self, request: pb.ListSaesRequest, context: grpc.aio.ServicerContext
@@ -78,17 +92,20 @@ class ActivationServicer(ServesNoIndexing):
         features = check_features(
             request.feature_indices, description.d_sae, self._settings.max_features
         )
-        page = pb.EncodeResponse(backend=self._settings.backend)
-        for run in pages(texts, self._settings.page_token_count):
-            rows = [texts[index].ids for index in run]
-            values = await self._engine.encode(sae_id, rows, features)
-            for index, value in zip(run, values, strict=True):
-                page.texts.append(messages.encoded_text(index, texts[index], value))
-                if page.ByteSize() > self._settings.page_bytes:
-                    yield page
-                    page = pb.EncodeResponse(backend=self._settings.backend)
-        if page.texts:
-            yield page
+
+        def compute(run: range) -> Coroutine[Any, Any, list[DenseRow]]:
+            return self._engine.encode(sae_id, [texts[index].ids for index in run], features)
+
+        answer = self._pages(
+            texts,
+            self._page_tokens(len(features)),
+            compute,
+            lambda index, row: messages.encoded_text(index, texts[index], row),
+            lambda: pb.EncodeResponse(backend=self._settings.backend),
+        )
+        async with contextlib.aclosing(answer):
+            async for page in answer:
+                yield page
 
     async def EncodeSparse(  # noqa: N802
         self, request: pb.EncodeSparseRequest, context: grpc.aio.ServicerContext
@@ -102,17 +119,22 @@ class ActivationServicer(ServesNoIndexing):
         elif not request.above >= 0:  # also refuses NaN
             raise InvalidArgument(f"{request.above} is not >= 0", "above")
         sae_id, texts = await self._texts(request.sae, request.texts)
-        page = pb.EncodeSparseResponse()
-        for run in pages(texts, self._settings.page_token_count):
-            found = await self._engine.encode_sparse(sae_id, [texts[index].ids for index in run])
-            for index, row in zip(run, found, strict=True):
-                kept = row.top(request.top_k) if kind == "top_k" else row.above(request.above)
-                page.texts.append(messages.sparse_text(index, texts[index], kept))
-                if page.ByteSize() > self._settings.page_bytes:
-                    yield page
-                    page = pb.EncodeSparseResponse()
-        if page.texts:
-            yield page
+        description = await self._catalog.describe(sae_id)
+
+        def compute(run: range) -> Coroutine[Any, Any, list[SparseRow]]:
+            return self._engine.encode_sparse(sae_id, [texts[index].ids for index in run])
+
+        def convert(index: int, row: SparseRow) -> pb.SparseEncodedText:
+            kept = row.top(request.top_k) if kind == "top_k" else row.above(request.above)
+            return messages.sparse_text(index, texts[index], kept)
+
+        per_token = 2 * description.d_sae
+        answer = self._pages(
+            texts, self._page_tokens(per_token), compute, convert, pb.EncodeSparseResponse
+        )
+        async with contextlib.aclosing(answer):
+            async for page in answer:
+                yield page
 
     async def GetFeature(  # noqa: N802
         self, request: pb.GetFeatureRequest, context: grpc.aio.ServicerContext
@@ -217,6 +239,46 @@ class ActivationServicer(ServesNoIndexing):
                 neighbors=messages.weighted_tokens(neighbors, pieces),
             )
         return response
+
+    def _page_tokens(self, numbers_per_token: int) -> int:
+        """Tokens that are encoded together for one page, so that their values fit in memory."""
+        fitting = self._settings.page_memory_bytes // (4 * numbers_per_token)
+        return max(1, min(self._settings.page_token_count, fitting))
+
+    async def _pages(
+        self,
+        texts: Sequence[TokenizedText],
+        page_tokens: int,
+        compute: Callable[[range], Coroutine[Any, Any, list[Row]]],
+        convert: Callable[[int, Row], Message],
+        new_page: Callable[[], Page],
+    ) -> AsyncGenerator[Page, None]:
+        """Answers of all texts in order, on pages of bounded size; admitted as a whole first."""
+        page, size = new_page(), 0
+        with self.admission.admit(sum(len(text.ids) for text in texts)):
+            async with contextlib.aclosing(ahead(pages(texts, page_tokens), compute)) as found:
+                async for run, rows in found:
+                    for index, row in zip(run, rows, strict=True):
+                        text = convert(index, row)
+                        length = self._checked_size(text, index)
+                        if size and size + length > self._settings.page_bytes:
+                            yield page
+                            page, size = new_page(), 0
+                        page.texts.append(text)
+                        size += length
+        yield page
+
+    def _checked_size(self, text: Message, index: int) -> int:
+        """Bytes of one text's answer; refused where it alone is more than a message may be."""
+        size, limit = text.ByteSize(), self._settings.max_message_bytes - _PAGE_OVERHEAD_BYTES
+        if size > limit:
+            raise ResourceExhausted(
+                f"the answer to texts[{index}] takes {size} bytes, a message at most {limit}; ask "
+                "for fewer features, a higher threshold or a shorter text",
+                reason="MESSAGE_TOO_LARGE",
+                metadata={"field": f"texts[{index}]"},
+            )
+        return size
 
     async def _texts(
         self, name: str, inputs: Sequence[pb.TextInput]

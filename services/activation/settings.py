@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.activation.encoder.backend import EncoderLimits
 from services.activation.encoder.tokenizer import TextLimits
@@ -31,14 +31,23 @@ class ActivationSettings(ServerSettings):
     """Indexes, one folder each; work in progress below ``.work``."""
     backend: Literal["in_process", "triton"] = "in_process"
     """Who computes activations. The indexer always computes for itself."""
+    triton_timeout_seconds: float = Field(300.0, gt=0)
+    """For one request to Triton, waiting in its queue included."""
+    triton_recovery_seconds: float = Field(30.0, ge=0)
+    """How long a request waits for a Triton model whose process or server died to come back."""
     triton_address: str = Field("127.0.0.1:8001", validation_alias=shared("TRITON_ADDRESS"))
     """Triton's gRPC endpoint; only read with ``backend=triton``."""
     device: str = "cpu"
     """Torch device."""
     torch_threads: int = Field(0, ge=0, le=1_024)
     """CPU threads of the model; 0 leaves it to torch."""
-    warm: bool = True
-    """Load the first SAE of the registry before saying SERVING."""
+    preload: Annotated[tuple[str, ...] | None, NoDecode] = None
+    """SAEs to load before saying SERVING, separated by commas; ``*`` for all, empty for none,
+    unset for the first of the registry."""
+    memory_budget_bytes: int = Field(0, ge=0)
+    """For weights and workspaces of models and SAEs, shared equally by Triton's models; what is
+    idle makes room. 0 for 0.7 of the memory that the machine or the control group has; has to be
+    set where the device has memory of its own."""
 
     corpus_schemes: tuple[str, ...] = ("file",)
     """URL schemes of corpora that an indexer opens: those of fsspec (``s3``, ``gs``, ``https``,
@@ -59,12 +68,24 @@ class ActivationSettings(ServerSettings):
     """Features of one ``Encode``."""
     max_queued_tokens: int = Field(1_048_576, ge=2)
     """Tokens waiting or running over all calls; more are refused with a time to wait."""
+    max_queued_calls: int = Field(4_096, ge=1)
+    """Encode calls waiting or running; more are refused with a time to wait."""
     batch_token_budget: int = Field(4_096, ge=2)
-    """Padded tokens of one forward pass."""
+    """Tokens of one forward pass."""
     page_token_count: int = Field(8_192, ge=1)
     """Tokens that are encoded together for one page of a streamed answer."""
+    page_memory_bytes: int = Field(2**28, ge=2**20)
+    """Activations that are held together for one page: where all features of an SAE may fire, fewer
+    tokens than ``page_token_count`` are encoded together."""
     page_bytes: int = Field(1_048_576, ge=1_024)
     """A page of a streamed answer is closed when it has grown beyond this."""
+
+    @field_validator("preload", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
 
     @property
     def text_limits(self) -> TextLimits:
@@ -79,5 +100,6 @@ class ActivationSettings(ServerSettings):
             max_row_tokens=self.max_text_tokens,
             max_features=self.max_features,
             max_queued_tokens=self.max_queued_tokens,
+            max_queued_calls=self.max_queued_calls,
             batch_token_budget=self.batch_token_budget,
         )

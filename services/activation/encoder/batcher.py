@@ -30,7 +30,6 @@ class PassFacts:
 
     rows: int
     tokens: int
-    padded_tokens: int
     calls: int
     saes: int
     seconds: float
@@ -250,7 +249,6 @@ def _facts(
     return PassFacts(
         rows=len(slots),
         tokens=tokens,
-        padded_tokens=len(slots) * max(len(slot.row) for slot in slots),
         calls=len({slot.call for slot in slots}),
         saes=len({id(slot.call.loaded.sae) for slot in slots}),
         seconds=seconds,

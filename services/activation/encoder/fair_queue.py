@@ -1,10 +1,10 @@
 """Which rows run in the next forward pass, so that nobody waits for somebody else's long call.
 
 Start-time fair queueing over tokens: every call has a virtual start, the virtual time of its
-arrival, and each of its rows is due at that start plus the call's tokens before it. The row that
-is due first is always in the next pass; the rest of the pass is filled with rows of similar length
-from those due soon after it, which keeps the padding small. A call that arrives while a long one
-runs is therefore due at once, and the long one goes on beside it with its share.
+arrival, and each of its rows is due at that start plus the call's tokens before it. A pass takes
+rows in the order in which they are due until it is full; rows of any lengths go together, since
+passes are packed without padding. A call that arrives while a long one runs is therefore due at
+once, and the long one goes on beside it with its share.
 """
 
 from __future__ import annotations
@@ -13,14 +13,10 @@ import heapq
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 from services.activation.encoder.encode import PassRow
 from services.activation.encoder.loaded import LoadedSae
 from services.activation.encoder.rows import DenseRow, SparseRow, TokenRow
-
-_WINDOW_PASSES = 4
-"""Passes' worth of due rows among which similar lengths are looked for."""
 
 Answer = list[DenseRow | SparseRow] | Exception
 """One result per row in the order of the call, or why there is none."""
@@ -75,7 +71,7 @@ class FairQueue:
     """Calls with rows that have not been taken. Not safe for threads.
 
     Args:
-        token_budget: Padded tokens of one pass; a longer row has a pass of its own.
+        token_budget: Tokens of one pass; a longer row has a pass of its own.
     """
 
     def __init__(self, token_budget: int) -> None:
@@ -102,17 +98,12 @@ class FairQueue:
 
         Calls that turn out to be abandoned are dropped; :meth:`abandoned` lists them.
         """
-        window = self._window()
-        if not window:
-            return []
-        self._virtual_time = max(self._virtual_time, window[0].call.due)
-        taken = _best_run(window, self._token_budget)
-        indices: dict[Call, set[int]] = {}
+        taken = self._due_first()
+        if taken:
+            self._virtual_time = max(self._virtual_time, taken[0].call.due)
         for slot in taken:
             slot.call.due += len(slot.row)
-            indices.setdefault(slot.call, set()).add(slot.index)
-        for call, gone in indices.items():
-            call.left = [index for index in call.left if index not in gone]
+            slot.call.left.remove(slot.index)
         self._calls = {number: call for number, call in self._calls.items() if call.left}
         return taken
 
@@ -121,38 +112,26 @@ class FairQueue:
         found, self._abandoned = self._abandoned, []
         return found
 
-    def _window(self) -> list[Slot]:
-        """Rows in the order in which they are due, as many as some passes take."""
+    def _due_first(self) -> list[Slot]:
+        """Rows in the order in which they are due, as many as fit; all for the first's encoder."""
         due = [(call.due, number, 0) for number, call in self._calls.items()]
         heapq.heapify(due)
-        window: list[Slot] = []
-        tokens = 0
-        while due and tokens < _WINDOW_PASSES * self._token_budget:
+        taken: list[Slot] = []
+        room = self._token_budget
+        while due and room > 0:
             when, number, place = heapq.heappop(due)
             call = self._calls[number]
             if place == 0 and call.abandoned():
                 self._abandoned.append(self._calls.pop(number))
                 continue
-            if window and call.loaded.encoder is not window[0].call.loaded.encoder:
+            if taken and call.loaded.encoder is not taken[0].call.loaded.encoder:
                 continue
             slot = Slot(call, call.left[place])
-            window.append(slot)
-            tokens += len(slot.row)
+            length = len(slot.row)
+            if length > room and taken:
+                continue  # a shorter row of somebody else may still fit
+            taken.append(slot)
+            room -= length
             if place + 1 < len(call.left):
-                heapq.heappush(due, (when + len(slot.row), number, place + 1))
-        return window
-
-
-def _best_run(window: Sequence[Slot], token_budget: int) -> list[Slot]:
-    """The rows of neighbouring lengths, the first row among them, that fill a pass best."""
-    slots = sorted(window, key=lambda slot: -len(slot.row))
-    first = next(place for place, slot in enumerate(slots) if slot is window[0])
-    tokens = [0, *accumulate(len(slot.row) for slot in slots)]
-    best = slice(first, first + 1)
-    most = -1
-    for begin in range(first + 1):
-        end = min(begin + max(1, token_budget // len(slots[begin].row)), len(slots))
-        # On a tie the shorter rows: they are padded less.
-        if end > first and tokens[end] - tokens[begin] >= most:
-            best, most = slice(begin, end), tokens[end] - tokens[begin]
-    return slots[best]
+                heapq.heappush(due, (when + length, number, place + 1))
+        return taken

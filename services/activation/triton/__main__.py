@@ -28,7 +28,10 @@ async def _serve(settings: TritonSettings, activation: ActivationSettings, folde
     binary = find_triton(activation.cache_dir)
     registry = load_registry(activation.registry)
     limits = activation.encoder_limits
-    write_repository(folder, model_specs(registry, activation.cache_dir, activation.device, limits))
+    specs = model_specs(
+        registry, activation.cache_dir, activation.device, limits, activation.memory_budget_bytes
+    )
+    write_repository(folder, specs)
     host, port = settings.host_and_port
     ports = TritonPorts(grpc=port, host=host, metrics=settings.metrics_port)
     prefix = f"saexplain-{os.getpid()}-"
