@@ -27,6 +27,7 @@ import asyncio
 import inspect
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,8 @@ class FakeOpenAi:
         delay_seconds: how long every good answer takes.
         alternatives: from the text of a reply to its tokens with their likeliest
             alternatives, given where a request asks for them; None: never given.
+        embeddings: a vector per text, or a fault (`status`, or `content` as the body);
+            None: `bag_of_words`.
     """
 
     def __init__(
@@ -108,7 +111,9 @@ class FakeOpenAi:
         rejected_parameters: Sequence[str] = (),
         delay_seconds: float = 0.0,
         alternatives: Callable[[str], Sequence[Alternatives]] | None = None,
+        embeddings: Callable[[str], Sequence[float]] | Fault | None = None,
     ) -> None:
+        self._embeddings = embeddings or bag_of_words
         self._alternatives = alternatives
         self._replies: dict[str, list[Responder | Reply]] = {
             name: list(value) if isinstance(value, list | tuple) else [value]  # type: ignore[list-item]
@@ -121,6 +126,8 @@ class FakeOpenAi:
         self._stopping = asyncio.Event()
         self._arrived = asyncio.Condition()
         self._runner: web.AppRunner | None = None
+        self.embedded: list[dict[str, Any]] = []
+        """Every request for embeddings that arrived, as it was sent."""
         self.requests: list[ChatRequest] = []
         """Every request for a completion that arrived, refused ones included."""
 
@@ -141,6 +148,7 @@ class FakeOpenAi:
     async def __aenter__(self) -> FakeOpenAi:
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/calls", self._calls)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
@@ -157,6 +165,22 @@ class FakeOpenAi:
 
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "fake", "object": "model"}]})
+
+    async def _embed(self, http: web.Request) -> web.StreamResponse:
+        body = await http.json()
+        self.embedded.append(body)
+        if isinstance(self._embeddings, Fault):
+            if self._embeddings.kind == "status":
+                return _error(self._embeddings)
+            return web.Response(text=self._embeddings.content, content_type="application/json")
+        vectors = [self._embeddings(text) for text in body["input"]]
+        data = [
+            {"object": "embedding", "index": i, "embedding": list(v)} for i, v in enumerate(vectors)
+        ]
+        tokens = sum(len(text) // 4 + 1 for text in body["input"])
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        reply = {"object": "list", "model": body["model"], "data": data, "usage": usage}
+        return web.json_response(reply)
 
     async def _calls(self, _: web.Request) -> web.Response:
         return web.json_response(dict(Counter(r.schema_name for r in self.requests)))
@@ -228,6 +252,14 @@ class FakeOpenAi:
         await response.write(json.dumps(completion).encode()[:40])
         _cut(http)
         return response
+
+
+def bag_of_words(text: str) -> list[float]:
+    """How often words of 64 kinds stand in a text, and a constant that makes it a vector."""
+    counts = [0.0] * 64
+    for word in re.findall(r"\w+", text.lower()):
+        counts[zlib.crc32(word.encode()) % 64] += 1.0
+    return [*counts, 0.1]
 
 
 def _cut(http: web.Request) -> None:

@@ -219,7 +219,8 @@ def _read(body: bytes, count: int) -> Completion:
     if sorted(rows) != list(range(count)) or len(lengths) != 1:
         detail = f"{len(rows)} vectors of {len(lengths)} lengths for {count} texts"
         return Completion(pb.LLM_CALL_OUTCOME_UNPARSED, detail=detail, tokens=tokens)
-    vectors = np.array([rows[i] for i in range(count)], np.float32)
+    with np.errstate(over="ignore"):
+        vectors = np.array([rows[i] for i in range(count)], np.float64).astype(np.float32)
     if not np.all(np.isfinite(vectors)) or not np.all(np.any(vectors != 0, axis=1)):
         detail = "a vector is all 0 or not finite"
         return Completion(pb.LLM_CALL_OUTCOME_UNPARSED, detail=detail, tokens=tokens)

@@ -16,6 +16,8 @@ from saexplain.common.v1.explanation_pb2 import Explanation
 from saexplain.common.v1.text_pb2 import TokenSpan
 from services.common.pattern import visible
 
+_TAG = "</explanation"
+
 BEGIN, END = "⟪", "⟫"
 """Around highlighted tokens; the same characters in a text are drawn as « and »."""
 
@@ -28,12 +30,12 @@ def read_explanation(explanation: Explanation) -> str:
     """What judges and writers read: the description, the label only where there is none.
     It cannot close the tag that it stands in."""
     text = explanation.description or explanation.label
-    return text.replace("</explanation", "<explanation")
+    return text.replace(_TAG, "<explanation")
 
 
 def quoted(text: str) -> str:
-    """The text as one JSON string on one line."""
-    encoded = json.dumps(text, ensure_ascii=False)
+    """The text as one JSON string on one line that closes no tag."""
+    encoded = json.dumps(text, ensure_ascii=False).replace(_TAG, "\\u003c/explanation")
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in encoded)
 
 

@@ -100,8 +100,9 @@ def _read(batch: Sequence[JudgeItem], answer: Answer[SimulateReply]) -> Mapping[
     return found
 
 
-def _stated(values: Sequence[Sequence[int]], token_count: int) -> list[float] | None:
+def stated_numbers(simulated: SimulatedPassage, token_count: int) -> list[float] | None:
     """The stated numbers; None unless every token has one from 0 to 10, in its place."""
+    values = simulated.values
     if [v[:1] for v in values] != [[i] for i in range(token_count)]:
         return None
     if any(len(v) != 2 or not 0 <= v[1] <= STRONGEST for v in values):
