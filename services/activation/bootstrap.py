@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,24 +14,30 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from saexplain.activation.v1 import activation_pb2, activation_pb2_grpc
+from services.activation.annotations.library import AnnotationLibrary
 from services.activation.catalog import Catalog
-from services.activation.encoder.tokenizer import load_tokenizer
+from services.activation.encoder.tokenizer import TextTokenizer, load_tokenizer
 from services.activation.engine import Engine
 from services.activation.facts_source import FactsSource
 from services.activation.indexes import IndexLibrary
+from services.activation.listing import FeatureLister
 from services.activation.measures import PassMetrics, watch_queue, watch_store
 from services.activation.registry import Registry, load_registry
 from services.activation.server import ActivationServicer
 from services.activation.settings import ActivationSettings
+from services.activation.vocabulary.prober import VocabularyProber
+from services.activation.vocabulary.source import ContinuationSource, RowsOfBackend
 from services.common.errors import SaexplainError
 from services.common.grpc_server import HealthReporter, run_server
 
 if TYPE_CHECKING:  # torch, which a front that asks Triton does without
-    from services.activation.encoder.inprocess import SaeLoader
+    from services.activation.annotating import IndexAnnotator
+    from services.activation.encoder.loaded import SaeLoader
     from services.activation.indexer import IndexerServicer
     from services.activation.indexing import IndexBuilder
     from services.activation.loading import RegistryLoader
 
+_Sources = tuple[Engine, FactsSource, ContinuationSource]
 _log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 2.0
@@ -67,39 +73,85 @@ async def front(
     """The front's parts, closed at the end. What they count goes to ``metrics``."""
     metrics = metrics or CollectorRegistry()
     choose = _triton if settings.backend == "triton" else _in_process
-    engine, facts = choose(settings, registry, metrics)
+    engine, facts, continuations = choose(settings, registry, metrics)
     library = IndexLibrary(settings.index_dir)
     catalog = Catalog(registry, engine, library, settings.cache_dir, settings.max_text_tokens)
-    servicer = ActivationServicer(catalog, engine, facts, settings)
+    features = FeatureLister(catalog, annotation_library(settings, registry), facts)
+    prober = VocabularyProber(catalog, continuations, settings.probe_limits)
+    servicer = ActivationServicer(catalog, engine, facts, features, prober, settings)
     watch_queue(metrics, lambda: servicer.admission.tokens, lambda: servicer.admission.calls)
     try:
         yield Parts(servicer, catalog, engine)
     finally:
+        await continuations.close()
         await engine.close()
         await facts.close()
 
 
-def index_builder(settings: ActivationSettings, registry: Registry) -> IndexBuilder:
+def index_builder(
+    settings: ActivationSettings, registry: Registry, loader: SaeLoader | None = None
+) -> IndexBuilder:
     """What builds indexes below the settings' folder, with the models in this process."""
-    from services.activation.indexing import IndexBuilder
+    from services.activation.index.corpora.locations import LocationPolicy
+    from services.activation.indexing import CorpusLimits, IndexBuilder
 
+    policy = LocationPolicy(settings.corpus_schemes, settings.corpus_folders)
     return IndexBuilder(
-        _loader(settings, registry),
-        lambda sae_id: load_tokenizer(
-            registry.model_source(registry.sae(sae_id).model, settings.cache_dir),
-            registry.models[registry.sae(sae_id).model].bos_token,
-        ),
+        loader or _loader(settings, registry),
+        _tokenizers(settings, registry),
         IndexLibrary(settings.index_dir),
         settings.index_dir / ".work",
         time.monotonic,
+        CorpusLimits(policy, settings.max_document_bytes),
     )
+
+
+def index_annotator(
+    settings: ActivationSettings,
+    registry: Registry,
+    library: AnnotationLibrary,
+    loader: SaeLoader | None = None,
+) -> IndexAnnotator:
+    """What makes the annotations of indexes below the settings' folder, with the models in this
+    process."""
+    from services.activation.annotating import IndexAnnotator
+
+    return IndexAnnotator(
+        loader or _loader(settings, registry),
+        _tokenizers(settings, registry),
+        IndexLibrary(settings.index_dir),
+        library,
+    )
+
+
+def annotation_library(settings: ActivationSettings, registry: Registry) -> AnnotationLibrary:
+    """Annotations beside the indexes, and those that the registry's indexes come with."""
+    shipped = [entry.annotations for entry in registry.saes.values() if entry.annotations]
+    return AnnotationLibrary(settings.index_dir, shipped)
 
 
 def indexer(settings: ActivationSettings, registry: Registry) -> IndexerServicer:
     """The indexer's servicer."""
     from services.activation.indexer import IndexerServicer
 
-    return IndexerServicer(index_builder(settings, registry), time.monotonic)
+    loader = _loader(settings, registry)
+    library = annotation_library(settings, registry)
+    return IndexerServicer(
+        index_builder(settings, registry, loader),
+        index_annotator(settings, registry, library, loader),
+        time.monotonic,
+    )
+
+
+def _tokenizers(settings: ActivationSettings, registry: Registry) -> Callable[[str], TextTokenizer]:
+    """The tokenizer of an SAE's model, by the SAE's id."""
+
+    def load(sae_id: str) -> TextTokenizer:
+        model = registry.sae(sae_id).model
+        source = registry.model_source(model, settings.cache_dir)
+        return load_tokenizer(source, registry.models[model].bos_token)
+
+    return load
 
 
 async def _run_front(
@@ -179,18 +231,19 @@ def _loader(settings: ActivationSettings, registry: Registry) -> RegistryLoader:
 
 def _in_process(
     settings: ActivationSettings, registry: Registry, metrics: CollectorRegistry
-) -> tuple[Engine, FactsSource]:
+) -> _Sources:
     from services.activation.local import LocalEngine, WeightFacts
+    from services.activation.vocabulary.local import LocalContinuations
 
     loader = _loader(settings, registry)
     watch_store(metrics, loader.facts)
     engine = LocalEngine(loader, settings.encoder_limits, PassMetrics(metrics))
-    return engine, WeightFacts(loader)
+    return engine, WeightFacts(loader), LocalContinuations(loader)
 
 
 def _triton(
     settings: ActivationSettings, registry: Registry, _metrics: CollectorRegistry
-) -> tuple[Engine, FactsSource]:
+) -> _Sources:
     from services.activation.triton.backend import TritonBackend
     from services.activation.triton.facts import TritonFacts
     from services.activation.triton.repository import triton_model_name
@@ -205,4 +258,4 @@ def _triton(
         timeout_seconds=settings.triton_timeout_seconds,
         recovery_seconds=settings.triton_recovery_seconds,
     )
-    return backend, TritonFacts(backend)
+    return backend, TritonFacts(backend), RowsOfBackend(backend, "triton")

@@ -1,4 +1,4 @@
-"""The gRPC face of an indexer: the three methods that write an index."""
+"""The gRPC face of an indexer: the methods that write an index and what is kept beside it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
 from saexplain.activation.v1 import activation_pb2 as pb
 from services.activation import messages
+from services.activation.annotating import IndexAnnotator
 from services.activation.index.config import IndexConfig
 from services.activation.index.corpora.documents import ColumnNames
 from services.activation.index.corpus import CorpusSpec
@@ -31,10 +32,14 @@ _REPORT_SECONDS = 0.5
 
 
 class IndexerServicer(ServesIndexingOnly):
-    """PlanIndex, IndexShard, MergeIndex. One of them runs at a time; others wait their turn."""
+    """PlanIndex, IndexShard, MergeIndex, AnnotateIndex. One of them runs at a time; others wait
+    their turn."""
 
-    def __init__(self, builder: IndexBuilder, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, builder: IndexBuilder, annotator: IndexAnnotator, clock: Callable[[], float]
+    ) -> None:
         self._builder = builder
+        self._annotator = annotator
         self._clock = clock
         self._turn = asyncio.Lock()
 
@@ -62,39 +67,16 @@ class IndexerServicer(ServesIndexingOnly):
         wanted = index_request(request.config)
         check_range(request.shard_count, 1, 2**20, "shard_count")
         check_range(request.shard, 0, request.shard_count - 1, "shard")
-        stop = threading.Event()
-        queue: asyncio.Queue[Progress | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def report(progress: Progress | None) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, progress)
-
-        def sweep() -> None:
-            try:
-                self._builder.shard(
-                    wanted,
-                    request.key,
-                    request.shard,
-                    request.shard_count,
-                    cancelled=stop.is_set,
-                    report=report,
-                )
-            finally:
-                report(None)
-
+        sweep = partial(
+            self._builder.shard, wanted, request.key, request.shard, request.shard_count
+        )
+        last: Progress | None = None
         async with self._turn:
-            running = asyncio.create_task(asyncio.to_thread(sweep))
-            try:
-                last: Progress | None = None
-                async for progress in _thinned(queue, self._clock):
-                    last = progress
-                    yield _progress(progress, done=False)
-                await running
-                if last is not None:
-                    yield _progress(last, done=True)
-            finally:
-                stop.set()
-                await asyncio.wait([running])
+            async for progress in _reports(sweep, self._clock):
+                last = progress
+                yield _progress(progress, done=False)
+        if last is not None:
+            yield _progress(last, done=True)
 
     async def MergeIndex(  # noqa: N802
         self, request: pb.MergeIndexRequest, context: grpc.aio.ServicerContext
@@ -114,6 +96,55 @@ class IndexerServicer(ServesIndexingOnly):
             artifact_fingerprint=files.fingerprint,
             summary=messages.index_summary(files.manifest),
         )
+
+    async def AnnotateIndex(  # noqa: N802
+        self, request: pb.AnnotateIndexRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.AnnotateIndexResponse]:
+        """Progress of what is kept beside an index; it stops when the caller goes away."""
+        wanted = index_request(request.config)
+        fingerprints: list[str] = []
+
+        def annotate(**how: Any) -> None:
+            found = self._annotator.annotate(wanted.sae_id, request.key, wanted.config, **how)
+            fingerprints.append(found)
+
+        done = total = 0
+        async with self._turn:
+            async for progress in _reports(annotate, self._clock):
+                done, total = progress.done_rows, progress.total_rows
+                yield pb.AnnotateIndexResponse(done_row_count=done, total_row_count=total)
+        yield pb.AnnotateIndexResponse(
+            done_row_count=done,
+            total_row_count=total,
+            done=True,
+            artifact_fingerprint=fingerprints[0],
+        )
+
+
+async def _reports(work: Callable[..., Any], clock: Callable[[], float]) -> AsyncIterator[Any]:
+    """What blocking work reports, thinned, until it has ended; raises what it raises. The work
+    takes ``report`` and ``cancelled``, and is stopped and waited for when the caller goes away."""
+    stop = threading.Event()
+    queue: asyncio.Queue[Any] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def report(progress: Any) -> None:
+        loop.call_soon_threadsafe(queue.put_nowait, progress)
+
+    def run() -> None:
+        try:
+            work(cancelled=stop.is_set, report=report)
+        finally:
+            report(None)
+
+    running = asyncio.create_task(asyncio.to_thread(run))
+    try:
+        async for progress in _thinned(queue, clock):
+            yield progress
+        await running
+    finally:
+        stop.set()
+        await asyncio.wait([running])
 
 
 async def _stoppable(work: Callable[..., T]) -> T:
@@ -158,9 +189,7 @@ def index_request(config: pb.IndexConfig) -> IndexRequest:
     )
 
 
-async def _thinned(
-    queue: asyncio.Queue[Progress | None], clock: Callable[[], float]
-) -> AsyncIterator[Progress]:
+async def _thinned(queue: asyncio.Queue[Any], clock: Callable[[], float]) -> AsyncIterator[Any]:
     """What the queue brings until None, with pauses; the first and the last always."""
     sent, held = -_REPORT_SECONDS, None
     while (progress := await queue.get()) is not None:

@@ -84,6 +84,14 @@ def parse_rungs(selection: window_pb2.WindowSelection, field: str) -> list[Rung]
     return [_RUNGS[rung] for rung in rungs] or [Rung.SAME_TOKEN]
 
 
+def parse_stratum(value: feature_pb2.FeatureStratum.ValueType, field: str) -> Stratum:
+    """The stratum meant; unset and unknown ones are InvalidArgument."""
+    for stratum, known in _STRATA.items():
+        if value == known:
+            return stratum
+    raise InvalidArgument("a stratum is needed", field)
+
+
 def numerics(
     description: SaeDescription, tokenizer: TextTokenizer, max_tokens: int
 ) -> pb.NumericsContract:

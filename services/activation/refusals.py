@@ -25,6 +25,11 @@ class ServesNoIndexing(activation_pb2_grpc.ActivationServiceServicer):
         """Refused."""
         raise _elsewhere("MergeIndex", "an indexer (--role indexer)")
 
+    async def AnnotateIndex(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        """Refused."""
+        async for response in _refuse("AnnotateIndex", "an indexer (--role indexer)"):
+            yield response
+
 
 class ServesIndexingOnly(activation_pb2_grpc.ActivationServiceServicer):
     """Base of an indexer: reading is the front's work."""
@@ -50,6 +55,19 @@ class ServesIndexingOnly(activation_pb2_grpc.ActivationServiceServicer):
     async def GetFeature(self, request: Any, context: Any) -> NoReturn:  # noqa: N802
         """Refused."""
         raise _elsewhere("GetFeature", "the front")
+
+    async def ListFeatures(self, request: Any, context: Any) -> NoReturn:  # noqa: N802
+        """Refused."""
+        raise _elsewhere("ListFeatures", "the front")
+
+    async def ProbeVocabulary(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        """Refused."""
+        async for response in _refuse("ProbeVocabulary", "the front"):
+            yield response
+
+    async def GetVocabularyProbe(self, request: Any, context: Any) -> NoReturn:  # noqa: N802
+        """Refused."""
+        raise _elsewhere("GetVocabularyProbe", "the front")
 
     async def ListExemplars(self, request: Any, context: Any) -> NoReturn:  # noqa: N802
         """Refused."""

@@ -8,6 +8,7 @@
         model: smollm2-135m-instruct
         folder: ../../demo/sae          # or release: SAELens release with sae_id
         index: ../../demo/index.tar.zst # optional: the index that is shipped with it
+        annotations: ../../demo/annotations.npz # optional: what is kept beside that index
         description: One sentence.
 
 Relative paths are relative to the file. A name, once served, stands for one set of weights;
@@ -81,6 +82,8 @@ class SaeEntry(_Entry):
     """sha256 that the weights must have."""
     index: Path | None = None
     """Archive (``*.tar.zst``) of the index that evidence comes from by default."""
+    annotations: Path | None = None
+    """File (``*.npz``) of the vocabulary probe and the bulk facts that belong to that index."""
 
     @model_validator(mode="after")
     def _one_source(self) -> SaeEntry:
@@ -148,7 +151,7 @@ def _anchored(registry: Registry, base: Path) -> Registry:
 
     return Registry(
         models={name: anchor(entry, ("folder",)) for name, entry in registry.models.items()},
-        saes={name: anchor(entry, ("folder", "index")) for name, entry in registry.saes.items()},
+        saes={name: anchor(entry, ("folder", "index", "annotations")) for name, entry in registry.saes.items()},
     )
 
 

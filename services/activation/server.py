@@ -20,7 +20,7 @@ from services.activation.encoder.tokenizer import TokenizedText
 from services.activation.engine import Engine
 from services.activation.facts_source import FactsSource
 from services.activation.index.misses import nearest
-from services.activation.index.reader import IndexReader
+from services.activation.listing import FeatureLister
 from services.activation.pipeline import ahead
 from services.activation.refusals import ServesNoIndexing
 from services.activation.requests import (
@@ -32,9 +32,9 @@ from services.activation.requests import (
 )
 from services.activation.settings import ActivationSettings
 from services.activation.vocabulary.neighbors import neighbors as token_neighbors
-from services.common.call_context import current
+from services.activation.vocabulary.prober import VocabularyProber
 from services.common.errors import InvalidArgument, ResourceExhausted
-from services.common.names import index_name, parse_feature, parse_sae
+from services.common.names import parse_feature, parse_sae
 
 Row = TypeVar("Row", DenseRow, SparseRow)
 Page = TypeVar("Page", pb.EncodeResponse, pb.EncodeSparseResponse)
@@ -55,11 +55,15 @@ class ActivationServicer(ServesNoIndexing):
         catalog: Catalog,
         engine: Engine,
         facts: FactsSource,
+        features: FeatureLister,
+        prober: VocabularyProber,
         settings: ActivationSettings,
     ) -> None:
         self._catalog = catalog
         self._engine = engine
         self._facts = facts
+        self._features = features
+        self._prober = prober
         self._settings = settings
         self.admission = Admission(
             settings.max_queued_tokens, settings.max_queued_calls, lambda: engine.tokens_per_second
@@ -140,18 +144,26 @@ class ActivationServicer(ServesNoIndexing):
         self, request: pb.GetFeatureRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetFeatureResponse:
         """Facts from index and weights."""
-        ref = parse_feature(request.name)
-        reader = await self._catalog.reader(ref.sae, request.index)
-        numbers = reader.numbers(ref.index)
-        tokenizer = await self._catalog.tokenizer(ref.sae)
-        weights, cosines = await self._facts.feature(ref.sae, ref.index, tokenizer.vocabulary_size)
-        matched = messages.density_match(reader, ref.index, cosines)
-        return pb.GetFeatureResponse(
-            facts=messages.feature_facts(
-                ref, numbers, weights, tokenizer.vocabulary_bytes, matched
-            ),
-            index=_index_name(request.index, reader),
-        )
+        return await self._features.one(request.name, request.index)
+
+    async def ListFeatures(  # noqa: N802
+        self, request: pb.ListFeaturesRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListFeaturesResponse:
+        """A page of features."""
+        return await self._features.many(request)
+
+    async def GetVocabularyProbe(  # noqa: N802
+        self, request: pb.GetVocabularyProbeRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetVocabularyProbeResponse:
+        """The probe that is kept with the index."""
+        return await self._features.probe(request.name, request.index)
+
+    async def ProbeVocabulary(  # noqa: N802
+        self, request: pb.ProbeVocabularyRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.ProbeVocabularyResponse]:
+        """Tokens behind carriers, page by page."""
+        async for response in self._prober.probe(request):
+            yield response
 
     async def ListExemplars(  # noqa: N802
         self, request: pb.ListExemplarsRequest, context: grpc.aio.ServicerContext
@@ -301,7 +313,3 @@ def _check_selection(selection: window_pb2.WindowSelection, field: str) -> None:
 
 def _asks_neighbors(selection: window_pb2.WindowSelection) -> bool:
     return window_pb2.NEGATIVE_RUNG_NEIGHBOR in selection.rungs
-
-
-def _index_name(requested: str, reader: IndexReader) -> str:
-    return requested or index_name(current().project, reader.key)

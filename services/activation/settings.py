@@ -10,6 +10,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.activation.encoder.backend import EncoderLimits
 from services.activation.encoder.tokenizer import TextLimits
+from services.activation.vocabulary.limits import ProbeLimits
 from services.common.settings import ServerSettings, default_cache_dir, shared
 
 
@@ -79,6 +80,27 @@ class ActivationSettings(ServerSettings):
     tokens than ``page_token_count`` are encoded together."""
     page_bytes: int = Field(1_048_576, ge=1_024)
     """A page of a streamed answer is closed when it has grown beyond this."""
+
+    max_probe_carriers: int = Field(8, ge=1)
+    """Carriers of one ``ProbeVocabulary``."""
+    max_running_probes: int = Field(4, ge=1)
+    """Probes of the vocabulary that run at a time; more are refused with a time to wait."""
+    probe_batch_tokens: int = Field(1_024, ge=1)
+    """Tokens of the vocabulary that are computed together behind a carrier."""
+    probe_page_features: int = Field(1_024, ge=1)
+    """Features of one page of the strongest tokens."""
+
+    @property
+    def probe_limits(self) -> ProbeLimits:
+        """Limits of a probe of the vocabulary."""
+        return ProbeLimits(
+            text=self.text_limits,
+            max_carriers=self.max_probe_carriers,
+            max_features=self.max_features,
+            max_running=self.max_running_probes,
+            batch_tokens=self.probe_batch_tokens,
+            page_features=self.probe_page_features,
+        )
 
     @field_validator("preload", mode="before")
     @classmethod

@@ -43,6 +43,7 @@ class TokenEffects:
     suppressed: Ranked
 
 
+@torch.inference_mode()
 def output_tokens(
     model: CutModel,
     sae: Sae,
@@ -80,6 +81,7 @@ def output_tokens(
     return TokenEffects(_join(promoted), _join(suppressed))
 
 
+@torch.inference_mode()
 def decoder_neighbors(
     sae: Sae, count: int, cancelled: Callable[[], bool] = never_cancelled
 ) -> Ranked:
@@ -94,6 +96,7 @@ def decoder_neighbors(
     return _join(found)
 
 
+@torch.inference_mode()
 def density_matches(
     sae: Sae,
     densities: Floats,
@@ -126,14 +129,12 @@ def _chunks(row_count: int, width: int, cancelled: Callable[[], bool]) -> Iterat
         yield slice(start, min(row_count, start + size))
 
 
-@torch.inference_mode()
 def _product(
     rows: Float[Tensor, "rows width"], columns: Float[Tensor, "columns width"]
 ) -> Float[Tensor, "rows columns"]:
     return rows @ columns.T.to(rows.dtype)
 
 
-@torch.inference_mode()
 def _largest(scores: Float[Tensor, "rows items"], count: int) -> Ranked:
     """Largest first; equal ones by index."""
     values, indices = torch.topk(scores, count, dim=-1)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from services.activation.encoder.exclusion import silence
 from services.activation.encoder.model import CutModel
 from services.activation.encoder.rows import DenseRow, SparseRow, TokenRow
 from services.activation.encoder.sae import Sae
@@ -45,11 +46,12 @@ class Continuations:
         states = self._states(model, sae, prefix, token_ids)
         rows, features, values = (part.cpu().numpy() for part in sae.encode_sparse(states))
         counts = np.bincount(rows, minlength=len(token_ids))
-        return SparseRow(
+        found = SparseRow(
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             features.astype(np.int32),
             values.astype(np.float32),
         )
+        return silence(token_ids, found, sae)
 
     def dense(
         self,
@@ -68,7 +70,7 @@ class Continuations:
         sae.check_features(chosen)
         states = self._states(model, sae, prefix, token_ids)
         values: DenseRow = sae.encode(states, chosen.to(model.device)).float().cpu().numpy()
-        return values
+        return silence(token_ids, values, sae)
 
     def _states(
         self, model: CutModel, sae: Sae, prefix: TokenRow, token_ids: NDArray[np.int64]

@@ -36,16 +36,16 @@ class Carrier:
     ids: tuple[int, ...]
     """Tokens behind the beginning-of-sequence token; empty for BARE."""
 
-    def row(self, bos_token_id: int) -> TokenRow:
+    def row(self, tokenizer: TextTokenizer) -> TokenRow:
         """The prefix as the model reads it."""
-        return np.array([bos_token_id, *self.ids], dtype=np.int64)
+        return np.array([*tokenizer.prefix, *self.ids], dtype=np.int64)
 
 
 def short_carriers(tokenizer: TextTokenizer) -> tuple[Carrier, ...]:
     """The three fixed carriers: the same for all features of all SAEs of a model."""
     texts = tokenizer.tokenize(SHORT_TEXTS, TextLimits())
     return tuple(
-        Carrier(f"short-{place}", CarrierKind.SHORT, tuple(text.ids[1:].tolist()))
+        Carrier(f"short-{place}", CarrierKind.SHORT, tuple(text.ids[text.prefix_count :].tolist()))
         for place, text in enumerate(texts, start=1)
     )
 

@@ -1,0 +1,1 @@
+"""What is kept beside an index and needs no corpus: vocabulary probe, facts from the weights."""
