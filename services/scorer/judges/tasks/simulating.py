@@ -90,7 +90,7 @@ def _read(batch: Sequence[JudgeItem], answer: Answer[SimulateReply]) -> Mapping[
     )
     for number, (simulated, values) in answers.items():
         item = batch[number - 1]
-        stated = _stated(simulated.values, len(item.tokens.token_ids))
+        stated = stated_numbers(simulated, len(item.tokens.token_ids))
         if stated is None:
             continue
         numbers = stated if values is None else values
