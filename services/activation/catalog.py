@@ -35,16 +35,25 @@ class Catalog:
         self._cache_dir = cache_dir
         self._max_text_tokens = max_text_tokens
         self._tokenizers: dict[str, TextTokenizer] = {}
+        self._prefixed: dict[tuple[str, bool], TextTokenizer] = {}
         self._descriptions: dict[str, SaeDescription] = {}
         self._lock = asyncio.Lock()
 
     async def tokenizer(self, sae_id: str) -> TextTokenizer:
-        """The tokenizer of an SAE's model. NotFound: SAE_NOT_FOUND."""
+        """The tokenizer of an SAE's model, with a first token if the SAE was trained with one.
+
+        Raises:
+            NotFound: SAE_NOT_FOUND; and whatever loading raises.
+        """
+        prepend_bos = (await self.describe(sae_id)).prepend_bos
         model = self.registry.sae(sae_id).model
         async with self._lock:
             if model not in self._tokenizers:
                 self._tokenizers[model] = await asyncio.to_thread(self._load_tokenizer, model)
-        return self._tokenizers[model]
+            wanted = (model, prepend_bos)
+            if wanted not in self._prefixed:
+                self._prefixed[wanted] = self._tokenizers[model].with_prefix(prepend_bos)
+            return self._prefixed[wanted]
 
     async def describe(self, sae_id: str) -> SaeDescription:
         """What the engine has loaded. NotFound: SAE_NOT_FOUND."""

@@ -30,6 +30,7 @@ def describe(loaded: LoadedSae) -> SaeDescription:
         normalize_activations=config.normalize_activations,
         vocabulary_size=model.vocabulary_size,
         maximum_positions=model.maximum_positions,
+        prepend_bos=config.prepend_bos,
     )
 
 

@@ -104,6 +104,8 @@ class SaeDescription:
     vocabulary_size: int
     maximum_positions: int
     """Longest row the language model was made for, the first token included."""
+    prepend_bos: bool
+    """Whether rows begin with a token that is not part of the text."""
 
     @property
     def digest(self) -> str:
