@@ -162,12 +162,15 @@ def _unary(behavior: Any, call: CallContext, calls: _Calls, method: str) -> Any:
 
 
 def _stream(behavior: Any, call: CallContext, calls: _Calls, method: str) -> Any:
-    async def handle(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+    # A coroutine that writes, not a generator: gRPC leaves a cancelled call's generator to the
+    # garbage collector, which ends it late and in another context.
+    async def handle(request: Any, context: grpc.aio.ServicerContext) -> None:
         async with calls.one(context, method):
             _refuse_undecodable(request)
             with use_context(call):
-                async for response in behavior(request, context):
-                    yield response
+                async with contextlib.aclosing(behavior(request, context)) as responses:
+                    async for response in responses:
+                        await context.write(response)
 
     return handle
 
