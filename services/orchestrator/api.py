@@ -16,7 +16,7 @@ from services.common.canonical import digest
 from services.common.errors import FailedPrecondition, InvalidArgument
 from services.orchestrator.clients import Services
 from services.orchestrator.plan import Frozen, Planner, explanation_id
-from services.orchestrator.records import ExplainInput, MethodPlan
+from services.orchestrator.records import ExplainInput, LoopPlan, MethodPlan
 from services.orchestrator.resources import to_explanation, to_index
 from services.orchestrator.starting import Starter, build_id, build_input, workflow_input
 from services.orchestrator.store import pages
@@ -248,6 +248,16 @@ def _workflow_input(
         explainer_asks_llm=frozen.explainer_asks_llm,
         max_round_count=frozen.plan.budget.max_round_count,
         baseline_explainer_version=frozen.baseline_explainer_version,
+        loop=_loop_plan(frozen.plan),
+    )
+
+
+def _loop_plan(plan: dossier_pb2.Plan) -> LoopPlan:
+    return LoopPlan(
+        hypothesis_count=plan.explainer.hypothesis_count,
+        revises_last_round=plan.loop.revises_last_round,
+        candidate_count=plan.loop.candidate_count,
+        candidate_token_count=plan.loop.candidate_token_count,
     )
 
 

@@ -12,7 +12,6 @@ from saexplain.common.v1 import experiment_pb2, usage_pb2
 from saexplain.explanation.v1 import dossier_pb2
 from services.orchestrator.records import Spending
 
-DEFAULT_ROUNDS = 4
 DEFAULT_LLM_TOKENS = 200_000
 DEFAULT_PROBES = 400
 MOST_ROUNDS = 14

@@ -24,7 +24,7 @@ class DossierParts:
         plan: the frozen plan.
         evidence: what the explainer saw.
         chosen: fragment with candidates, explanation, its digest and the stop.
-        measured: per round, a fragment with its results; the first has the ceiling.
+        measured: per round, a fragment with its results.
         decided: per round, the state after its verdicts.
         revised: per round that was followed by a revision, what that did.
         final_state: the last state; absent where there never was one.
@@ -54,12 +54,13 @@ def assemble(parts: DossierParts) -> dossier_pb2.Dossier:
     dossier.facts.CopyFrom(parts.evidence.facts)
     for fragment in parts.measured:
         dossier.rounds.extend(fragment.rounds)
-        if fragment.HasField("ceiling"):
-            dossier.ceiling = fragment.ceiling
+    if parts.evidence.HasField("ceiling"):
+        dossier.ceiling = parts.evidence.ceiling.active_share
     for measured_round, state in zip(dossier.rounds, parts.decided, strict=False):
         measured_round.hypotheses.extend(state.hypotheses)
     for measured_round, revision in zip(dossier.rounds, parts.revised, strict=False):
         measured_round.operations.extend(revision.operations)
+        measured_round.explainer_verdicts.extend(revision.verdicts)
     if parts.final_state is not None:
         dossier.hypotheses.extend(parts.final_state.hypotheses)
     dossier.results.extend(_results(parts))

@@ -30,6 +30,7 @@ from services.orchestrator.clients import Services
 MOST_METHODS = 16
 RPC_SECONDS = 60.0
 _BASELINE_EXPLAINER = "lexical"
+_IMPORT = "import"
 _R = TypeVar("_R")
 
 
@@ -75,7 +76,6 @@ class Planner:
             Unimplemented: a method cannot be run here (UNSUPPORTED).
         """
         feature = names.parse_feature(request.feature, "feature")
-        budget = freeze_budget(request.budget)
         sae = await self._sae(feature)
         index = await self._index(request, sae, feature)
         explainer, entry, baseline = await self._explainer(request)
@@ -87,11 +87,12 @@ class Planner:
             index=index,
             sae=sae,
             explainer=explainer,
-            methods=freeze_methods(request, explainer, entry.uses_llm, catalog),
+            methods=freeze_methods(request, explainer, catalog, self._default_llm_model),
             thresholds=default_thresholds(),
-            budget=budget,
+            budget=freeze_budget(request.budget, entry.loop),
             prompt_fingerprint=entry.prompt_fingerprint,
             seed=request.seed,
+            loop=entry.loop,
         )
         return Frozen(plan, catalog, entry.uses_llm, baseline)
 
@@ -146,8 +147,8 @@ class Planner:
             return await method(request, timeout=RPC_SECONDS)
 
 
-def freeze_budget(asked: dossier_pb2.Budget) -> dossier_pb2.Budget:
-    """The budget with its defaults.
+def freeze_budget(asked: dossier_pb2.Budget, loop: agent_pb2.LoopPolicy) -> dossier_pb2.Budget:
+    """The budget with its defaults, the explainer's own before ours.
 
     Raises:
         InvalidArgument: a value is negative or above its limit.
@@ -164,8 +165,10 @@ def freeze_budget(asked: dossier_pb2.Budget) -> dossier_pb2.Budget:
     if len(currency) != 3 or not (currency.isascii() and currency.isupper()):
         raise InvalidArgument("must be three capital letters (ISO 4217)", "budget.currency_code")
     frozen = dossier_pb2.Budget(
-        max_round_count=asked.max_round_count or budgets.DEFAULT_ROUNDS,
-        max_llm_token_count=asked.max_llm_token_count or budgets.DEFAULT_LLM_TOKENS,
+        max_round_count=asked.max_round_count or loop.round_count,
+        max_llm_token_count=(
+            asked.max_llm_token_count or loop.llm_token_count or budgets.DEFAULT_LLM_TOKENS
+        ),
         max_probe_count=asked.max_probe_count or budgets.DEFAULT_PROBES,
         currency_code=currency,
     )
@@ -209,11 +212,14 @@ def freeze_explainer(
     frozen = agent_pb2.ExplainerOptions(
         explainer=entry.name,
         version=entry.version,
-        hypothesis_count=asked.hypothesis_count or 4,
-        positive_probe_count=asked.positive_probe_count or 6,
-        negative_probe_count=asked.negative_probe_count or 6,
+        hypothesis_count=asked.hypothesis_count or entry.loop.hypothesis_count,
+        positive_probe_count=asked.positive_probe_count or entry.loop.positive_probe_count,
+        negative_probe_count=asked.negative_probe_count or entry.loop.negative_probe_count,
         seed=asked.seed or request.seed,
     )
+    _check_given(asked, entry.name)
+    if asked.HasField("given_explanation"):
+        frozen.given_explanation.CopyFrom(asked.given_explanation)
     if entry.uses_llm:
         if not entry.available:
             raise FailedPrecondition(
@@ -223,11 +229,28 @@ def freeze_explainer(
     return frozen
 
 
+def _check_given(asked: agent_pb2.ExplainerOptions, explainer: str) -> None:
+    """An explanation to pass on is for the explainer that does, which needs it."""
+    given, field = asked.given_explanation, "explainer.given_explanation"
+    if (explainer == _IMPORT) != asked.HasField("given_explanation"):
+        raise InvalidArgument(f"is for {_IMPORT!r}, which needs it", field)
+    if explainer == _IMPORT and not (given.label.strip() or given.description.strip()):
+        raise InvalidArgument("has neither a label nor a description", field)
+
+
+def has_pattern(explainer: agent_pb2.ExplainerOptions) -> bool:
+    """Whether the explanation will predict by itself: `lexical` writes patterns, and an
+    imported explanation may carry one."""
+    return explainer.explainer == _BASELINE_EXPLAINER or explainer.given_explanation.HasField(
+        "pattern"
+    )
+
+
 def freeze_methods(
     request: explanation_pb2.CreateExplanationRequest,
     explainer: agent_pb2.ExplainerOptions,
-    asks_llm: bool,
     catalog: scorer_pb2.ListMethodsResponse,
+    default_llm_model: str = "",
 ) -> list[scorer_pb2.MethodOptions]:
     """The methods with their versions, judges and seeds; those that run by default where
     the request names none.
@@ -239,7 +262,7 @@ def freeze_methods(
     """
     if len(request.methods) > MOST_METHODS:
         raise InvalidArgument(f"at most {MOST_METHODS} methods", "methods")
-    judge = "llm" if asks_llm else "pattern"
+    judge = "pattern" if has_pattern(explainer) else "llm"
     asked = list(request.methods) or [
         scorer_pb2.MethodOptions(method=entry.name, judge=judge)
         for entry in catalog.methods
@@ -256,13 +279,14 @@ def freeze_methods(
                 f"{field}.method",
                 "METHOD_UNKNOWN",
             )
-        frozen.append(_freeze_method(request, explainer, options, entry, field))
+        model = explainer.llm.model or default_llm_model
+        frozen.append(_freeze_method(request, model, options, entry, field))
     return frozen
 
 
 def _freeze_method(
     request: explanation_pb2.CreateExplanationRequest,
-    explainer: agent_pb2.ExplainerOptions,
+    default_llm_model: str,
     asked: scorer_pb2.MethodOptions,
     entry: scorer_pb2.Method,
     field: str,
@@ -280,7 +304,7 @@ def _freeze_method(
         seed=asked.seed or request.seed,
     )
     if asked.judge == "llm":
-        frozen.llm.CopyFrom(_freeze_llm(asked.llm, explainer.llm.model, f"{field}.llm"))
+        frozen.llm.CopyFrom(_freeze_llm(asked.llm, default_llm_model, f"{field}.llm"))
     return frozen
 
 

@@ -108,7 +108,7 @@ STEPS: dict[str, Policy] = {
     "encode_probes": _ENCODE,
     "revise_hypotheses": _AGENT,
     "synthesize": _AGENT,
-    "judge_candidate": _AGENT,
+    "compare_candidates": Policy(LLM, timeout_seconds=3600, attempts=15, first_delay_seconds=2),
     "list_score_windows": _READ,
     "plan_score": _AGENT,
     "encode_texts": _ENCODE,
@@ -122,7 +122,6 @@ STEPS: dict[str, Policy] = {
 
 LOCAL_STEPS: dict[str, Policy] = {
     "decide": _CONTROL,
-    "evaluate_candidate": _CONTROL,
     "choose_explanation": _CONTROL,
     "judge": _CONTROL,
     "record": _CONTROL,

@@ -19,6 +19,7 @@ __all__ = [
     "ExplainOutput",
     "IndexCall",
     "IndexPlan",
+    "LoopPlan",
     "MethodPlan",
     "StepCall",
     "StepResult",
@@ -43,6 +44,22 @@ class MethodPlan(Record):
     asks_llm: bool = False
 
 
+class LoopPlan(Record):
+    """What workflow code needs of the `LoopPolicy` that a plan froze.
+
+    Attributes:
+        hypothesis_count: 0 for an explainer that makes none.
+        revises_last_round: whether a revision follows the last round as well.
+        candidate_count: explanations that compete at most; 0 for no limit.
+        candidate_token_count: tokens that independent ones may take; 0 for no limit.
+    """
+
+    hypothesis_count: int = 4
+    revises_last_round: bool = False
+    candidate_count: int = 0
+    candidate_token_count: int = 0
+
+
 class ExplainInput(Record):
     """A frozen run: input of the workflow ExplainFeature.
 
@@ -55,6 +72,7 @@ class ExplainInput(Record):
         max_round_count: rounds at most, >= 1.
         baseline_explainer_version: version of `lexical` that explains the density-matched
             other feature; empty where it is not offered, then that baseline is absent.
+        loop: how the loop around the explainer runs.
     """
 
     explanation: str
@@ -64,6 +82,7 @@ class ExplainInput(Record):
     explainer_asks_llm: bool
     max_round_count: int
     baseline_explainer_version: str = ""
+    loop: LoopPlan = LoopPlan()
 
 
 class ExplainOutput(Record):
@@ -94,6 +113,7 @@ class StepCall(Record):
         lists: artifacts of which there are several, by role, in order.
         backend: what computed the activations.
         retry_count: attempts beyond the first so far.
+        numbers: the round of each artifact of a list.
     """
 
     explanation: str
@@ -108,6 +128,7 @@ class StepCall(Record):
     lists: dict[str, tuple[ArtifactRef, ...]] = Field(default_factory=dict)
     backend: str = ""
     retry_count: int = 0
+    numbers: tuple[int, ...] = ()
 
 
 class Spending(Record):

@@ -19,6 +19,9 @@ from services.common.pattern import compile_pattern
 JUDGED_PER_LIST = 12
 """Windows of each SELECT list that a judge gets; two lists make 24 (method, 4.8)."""
 
+Weighed = tuple[window_pb2.Window, float]
+"""A window with its weight in an estimate at natural prevalence."""
+
 SCORABLE = frozenset(
     {
         explanation_pb2.EXPLANATION_STATUS_EXPLAINED,
@@ -56,15 +59,17 @@ def all_windows(
 def judge_items(
     windows: Iterable[tuple[window_pb2.Window, float]],
 ) -> list[scorer_pb2.JudgeItem]:
-    """The windows without their truth."""
-    return [
-        scorer_pb2.JudgeItem(
-            id=window.name,
-            task=scorer_pb2.JUDGE_TASK_PREDICT,
-            left_context=window.left_context,
-            tokens=window.tokens,
-        )
+    """The windows as texts, without their truth: whether the explanation covers one is
+    all that a choice needs, at a fifth of the tokens of a prediction token by token. A
+    blank text is not asked about."""
+    texts = (
+        (window.name, b"".join(window.tokens.token_bytes).decode("utf-8", errors="replace"))
         for window, _ in windows
+    )
+    return [
+        scorer_pb2.JudgeItem(id=name, task=scorer_pb2.JUDGE_TASK_VERIFY, text=text)
+        for name, text in texts
+        if text.strip()
     ]
 
 
@@ -82,11 +87,11 @@ def predicted_by_pattern(
 
 
 def predicted_by_judge(predictions: Iterable[scorer_pb2.Prediction]) -> dict[str, float]:
-    """Largest predicted share of every item that has an answer."""
+    """1 for every item that the explanation covers, 0 for every other that has an answer."""
     return {
-        p.item_id: max(p.shares)
+        p.item_id: float(p.covered)
         for p in predictions
-        if p.status == scorer_pb2.PREDICTION_STATUS_OK and p.shares
+        if p.status == scorer_pb2.PREDICTION_STATUS_OK
     }
 
 

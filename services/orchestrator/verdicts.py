@@ -93,9 +93,16 @@ def decide(
     thresholds: dossier_pb2.Thresholds,
     exemplars: Sequence[str],
     round_number: int,
+    *,
+    decides: bool = True,
 ) -> agent_pb2.RunState:
     """The state after a round: results appended, tallies and statuses of open
-    hypotheses brought up to date, uncovered exemplars listed. `state` is left alone."""
+    hypotheses brought up to date, uncovered exemplars listed. `state` is left alone.
+
+    Args:
+        decides: False where the explainer gives the verdicts: the tallies with their
+            posteriors are recorded all the same, statuses stay.
+    """
     decided = agent_pb2.RunState()
     decided.CopyFrom(state)
     decided.results.extend(new_results)
@@ -103,7 +110,8 @@ def decide(
     for hypothesis in decided.hypotheses:
         if hypothesis.status == experiment_pb2.HYPOTHESIS_STATUS_OPEN:
             hypothesis.tally.CopyFrom(tally(hypothesis, decided.results, thresholds))
-            hypothesis.status = status_of(hypothesis.tally, thresholds)
+            if decides:
+                hypothesis.status = status_of(hypothesis.tally, thresholds)
     del decided.uncovered_windows[:]
     decided.uncovered_windows.extend(uncovered(decided.hypotheses, exemplars))
     return decided
@@ -152,6 +160,38 @@ def made_progress(
     if any(has_verdict(result) for result in new_results):
         return True
     return [h.status for h in before.hypotheses] != [h.status for h in after.hypotheses]
+
+
+def after_revision(
+    state: agent_pb2.RunState,
+    response: agent_pb2.ReviseHypothesesResponse,
+    exemplars: Iterable[str],
+) -> agent_pb2.RunState:
+    """The state that a revision leaves; `state` is left alone."""
+    revised = agent_pb2.RunState()
+    revised.CopyFrom(state)
+    del revised.hypotheses[:]
+    revised.hypotheses.extend(response.hypotheses)
+    revised.review_count += response.reviewed
+    del revised.uncovered_windows[:]
+    revised.uncovered_windows.extend(uncovered(revised.hypotheses, exemplars))
+    return revised
+
+
+def stop_after_revision(
+    revised: agent_pb2.RunState, *, decides: bool = True
+) -> dossier_pb2.StopReason.ValueType | None:
+    """Why the loop ends after a revision: nothing is open any more, so that another round
+    would have nothing to test. None to go on.
+
+    Args:
+        decides: False where the explainer gives the verdicts and so decides on the end.
+    """
+    if open_hypotheses(revised):
+        return None
+    if is_decided(revised) or not decides:
+        return dossier_pb2.STOP_REASON_DECIDED
+    return dossier_pb2.STOP_REASON_NO_PROGRESS
 
 
 def stop_after(

@@ -15,6 +15,7 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from services.common.artifacts import ArtifactStore
 from services.orchestrator import policies
+from services.orchestrator.activities.choosing import ChoosingActivities
 from services.orchestrator.activities.deciding import DecidingActivities
 from services.orchestrator.activities.explaining import ExplainingActivities
 from services.orchestrator.activities.gather import GatherActivities
@@ -60,13 +61,13 @@ def build_activities(
     measuring = MeasuringActivities(work)
     deciding = DecidingActivities(work)
     judging = JudgingActivities(work)
+    choosing = ChoosingActivities(work, judging)
     scoring = ScoringActivities(work)
     recording = RecordingActivities(work, JournalStore(engine))
     indexing = IndexingActivities(services, IndexStore(engine), now)
     return Activities(
         control=[
             deciding.decide,
-            deciding.evaluate_candidate,
             deciding.choose_explanation,
             judging.judge,
             recording.record,
@@ -89,7 +90,7 @@ def build_activities(
             explaining.revise_hypotheses,
             explaining.synthesize,
             judging.judge,
-            judging.judge_candidate,
+            choosing.compare_candidates,
             scoring.plan_score,
             scoring.score,
         ],

@@ -1,5 +1,6 @@
-"""An agent that reads peak tokens: `lexical` answers with patterns and for free, `sage`
-with words alone and at a price."""
+"""An agent that reads peak tokens: `lexical` answers with patterns and for free, all others
+with words alone and at a price. `busy` finds something new in every round; `best_of_n` and
+`one_shot` make no hypotheses."""
 
 from __future__ import annotations
 
@@ -15,6 +16,21 @@ from tests.fakes.script import Script
 
 OPEN = experiment_pb2.HYPOTHESIS_STATUS_OPEN
 TOKENS_PER_CALL = 1_000
+LOOP = agent_pb2.LoopPolicy(
+    candidate_count=3,
+    hypothesis_count=4,
+    round_count=4,
+    positive_probe_count=6,
+    negative_probe_count=6,
+    verdict_source=agent_pb2.VERDICT_SOURCE_CODE,
+)
+"""The loop that the lexical explainer and `sage` declare."""
+
+OTHERS = {
+    "busy": LOOP,
+    "best_of_n": agent_pb2.LoopPolicy(candidate_count=12),
+    "one_shot": agent_pb2.LoopPolicy(candidate_count=1),
+}
 
 
 class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
@@ -28,13 +44,20 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         await self.script.enter("ListExplainers", request)
         return agent_pb2.ListExplainersResponse(
             explainers=[
-                agent_pb2.Explainer(name="lexical", version="1", available=True),
+                agent_pb2.Explainer(name="lexical", version="1", available=True, loop=LOOP),
                 agent_pb2.Explainer(
                     name="sage",
                     version="3",
                     uses_llm=True,
                     prompt_fingerprint="9" * 64,
                     available=self.llm_available,
+                    loop=LOOP,
+                ),
+                *(
+                    agent_pb2.Explainer(
+                        name=name, version="1", uses_llm=True, available=True, loop=loop
+                    )
+                    for name, loop in OTHERS.items()
                 ),
             ]
         )
@@ -49,13 +72,11 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
             return agent_pb2.ProposeHypothesesResponse(
                 no_hypothesis_reason="there are no exemplars", usage=usage
             )
-        words = Counter(
-            bytes(w.tokens.token_bytes[peak_index(w)]).decode().strip() for w in exemplars
-        )
-        told = [word for word, _ in sorted(words.items(), key=lambda i: (-i[1], i[0]))]
+        told = _told(request)
         lexical = request.options.explainer == "lexical"
+        busy = request.options.explainer == "busy"
         hypotheses = [
-            _hypothesis("h1", told, [w.name for w in exemplars], lexical),
+            _hypothesis("h1", told, [] if busy else [w.name for w in exemplars], lexical),
             _hypothesis("h2", ["stone"], [exemplars[0].name], lexical, rival=True),
         ]
         return agent_pb2.ProposeHypothesesResponse(
@@ -114,12 +135,17 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
                     sources=[hypothesis.id],
                     rationale="its positives stayed silent",
                 )
+        if request.options.explainer == "busy":
+            added = _hypothesis(f"h{10 + request.state.round}", _told(request), [], False)
+            response.hypotheses.append(added)
+            response.operations.add(kind=agent_pb2.REVISION_KIND_ADD, targets=[added.id])
         return response
 
     async def Synthesize(self, request: Any, context: Any) -> agent_pb2.SynthesizeResponse:
         await self.script.enter("Synthesize", request)
         usage = _usage(request, "synthesize")
-        best = request.state.hypotheses[0]
+        found = request.state.hypotheses or [_hypothesis("h1", _told(request), [], False)]
+        best = found[-1] if request.options.explainer == "busy" else found[0]
         explanation = explanation_pb2.Explanation(
             status=explanation_pb2.EXPLANATION_STATUS_EXPLAINED,
             label=best.statement,
@@ -133,6 +159,15 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         if best.HasField("pattern"):
             explanation.pattern.CopyFrom(best.pattern)
         return agent_pb2.SynthesizeResponse(explanation=explanation, usage=usage)
+
+
+def _told(request: Any) -> list[str]:
+    """The words at which the exemplars peak, the commonest first."""
+    words = Counter(
+        bytes(w.tokens.token_bytes[peak_index(w)]).decode().strip()
+        for w in top_windows(request.evidence.windows)
+    )
+    return [word for word, _ in sorted(words.items(), key=lambda i: (-i[1], i[0]))]
 
 
 def _hypothesis(
@@ -167,7 +202,7 @@ def pattern_of(words: list[str]) -> pattern_pb2.Pattern:
 
 
 def _usage(request: Any, step: str) -> usage_pb2.LlmUsage:
-    if request.options.explainer != "sage":
+    if request.options.explainer == "lexical":
         return usage_pb2.LlmUsage()
     return usage_of(step, request.options.llm.model)
 

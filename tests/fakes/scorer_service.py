@@ -70,6 +70,16 @@ class FakeScorer(scorer_pb2_grpc.ScorerServiceServicer):
         words = _words(request.explanation)
         predictions = []
         for item in request.items:
+            if item.task == scorer_pb2.JUDGE_TASK_VERIFY:
+                covered = not set(words).isdisjoint(item.text.split())
+                predictions.append(
+                    scorer_pb2.Prediction(
+                        item_id=item.id,
+                        status=scorer_pb2.PREDICTION_STATUS_OK,
+                        covered=covered,
+                    )
+                )
+                continue
             if request.options.judge == "pattern":
                 shares = predict(request.explanation.pattern, item.tokens, item.left_context)
             else:

@@ -136,7 +136,7 @@ def request(
         explainer=agent_pb2.ExplainerOptions(explainer=explainer_name),
         seed=5,
     )
-    if explainer_name == "sage":
+    if explainer_name != "lexical":
         made.explainer.llm.model = "tiny-llm"
     made.MergeFrom(explanation_pb2.CreateExplanationRequest(**fields))  # type: ignore[arg-type]
     return made

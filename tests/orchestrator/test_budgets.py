@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from saexplain.agent.v1.agent_pb2 import LoopPolicy
 from saexplain.common.v1 import experiment_pb2, usage_pb2
 from saexplain.explanation.v1 import dossier_pb2
 from services.common.errors import InvalidArgument
@@ -11,7 +12,8 @@ from services.orchestrator import budgets
 from services.orchestrator.plan import freeze_budget
 from services.orchestrator.records import Spending
 
-BUDGET = freeze_budget(dossier_pb2.Budget(max_llm_token_count=10_000, max_cost=1.0))
+LOOP = LoopPolicy(round_count=4)
+BUDGET = freeze_budget(dossier_pb2.Budget(max_llm_token_count=10_000, max_cost=1.0), LOOP)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,15 @@ def test_a_round_is_begun_only_if_it_and_a_synthesis_fit(
 ) -> None:
     """Guards against a run that spends its last token on a probe."""
     assert budgets.spent(BUDGET, used, round_number) == stop
+
+
+def test_what_a_budget_does_not_name_the_explainer_does() -> None:
+    """Guards against a control that is cut off by another explainer's defaults."""
+    own = LoopPolicy(round_count=14, llm_token_count=1_500_000)
+    asked = freeze_budget(dossier_pb2.Budget(max_round_count=2), own)
+    assert (asked.max_round_count, asked.max_llm_token_count) == (2, 1_500_000)
+    assert freeze_budget(dossier_pb2.Budget(), own).max_round_count == 14
+    assert BUDGET.max_probe_count == budgets.DEFAULT_PROBES
 
 
 def test_a_short_budget_of_probes_starves_no_side() -> None:
@@ -91,5 +102,5 @@ def test_a_sum_with_an_unknown_price_has_no_cost() -> None:
 def test_a_wrong_budget_is_refused_with_its_field(budget: dossier_pb2.Budget, field: str) -> None:
     """Guards against a negative limit that would read as spent, or as none."""
     with pytest.raises(InvalidArgument) as caught:
-        freeze_budget(budget)
+        freeze_budget(budget, LOOP)
     assert caught.value.violations[0].field == field

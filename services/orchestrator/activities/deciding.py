@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from temporalio import activity
 
-from saexplain.activation.v1 import activation_pb2
 from saexplain.agent.v1 import agent_pb2
-from saexplain.common.v1 import explanation_pb2, feature_pb2, window_pb2
+from saexplain.common.v1 import explanation_pb2, feature_pb2
 from saexplain.explanation.v1 import dossier_pb2
 from services.common.canonical import digest
 from services.orchestrator import budgets, evidence, selecting, verdicts
@@ -31,9 +30,13 @@ class DecidingActivities:
         gathered = await self._work.load(call.inputs["evidence"], agent_pb2.Evidence)
         results = measured.rounds[0].results
 
+        decides = plan.loop.verdict_source != agent_pb2.VERDICT_SOURCE_EXPLAINER
+
         async def compute() -> agent_pb2.RunState:
             exemplars = [window.name for window in evidence.top_windows(gathered.windows)]
-            return verdicts.decide(before, results, plan.thresholds, exemplars, call.round)
+            return verdicts.decide(
+                before, results, plan.thresholds, exemplars, call.round, decides=decides
+            )
 
         after, ref = await self._work.keep(call, "decide", agent_pb2.RunState, compute)
         statuses = describe_statuses(list(after.hypotheses))
@@ -44,7 +47,7 @@ class DecidingActivities:
             f"{statuses}; {uncovered} exemplars uncovered.",
             hypotheses=after.hypotheses,
         )
-        stop = verdicts.stop_after(before, after, results)
+        stop = verdicts.stop_after(before, after, results) if decides else None
         if stop is None:
             stop = budgets.spent(plan.budget, call.used or Spending(), call.round)
         return StepResult(
@@ -56,44 +59,15 @@ class DecidingActivities:
             attempt=attempt(),
         )
 
-    @activity.defn(name="evaluate_candidate")
-    async def evaluate_candidate(self, call: StepCall) -> StepResult:
-        """Corpus F1 on SELECT of a candidate with a pattern. A candidate without one is
-        kept without a score."""
-        plan = await self._work.plan(call)
-        synthesis = await self._work.load(call.inputs["synthesis"], agent_pb2.SynthesizeResponse)
-
-        async def compute() -> dossier_pb2.Candidate:
-            candidate = dossier_pb2.Candidate(round=call.round, explanation=synthesis.explanation)
-            if synthesis.explanation.HasField("pattern"):
-                facts = await self._work.load(call.inputs["facts"], feature_pb2.FeatureFacts)
-                response = await self._work.load(
-                    call.inputs["windows"], activation_pb2.ListExemplarsResponse
-                )
-                select = evidence.of_split(response.lists, window_pb2.SPLIT_SELECT)
-                windows = selecting.all_windows(select)
-                score = selecting.corpus_f1(
-                    windows,
-                    selecting.predicted_by_pattern(synthesis.explanation.pattern, windows),
-                    facts.reference_max,
-                    plan.thresholds.active_share,
-                )
-                if score is not None:
-                    candidate.select_score = score
-            return candidate
-
-        _, ref = await self._work.keep(call, "evaluate_candidate", dossier_pb2.Candidate, compute)
-        return StepResult(artifact=ref, attempt=attempt())
-
     @activity.defn(name="choose_explanation")
     async def choose_explanation(self, call: StepCall) -> StepResult:
         """Chooses a candidate and fixes the explanation's digest: what comes after this
         step may read HELDOUT."""
         facts = await self._work.load(call.inputs["facts"], feature_pb2.FeatureFacts)
-        candidates = [
-            await self._work.load(ref, dossier_pb2.Candidate)
-            for ref in call.lists.get("candidates", ())
-        ]
+        candidates: list[dossier_pb2.Candidate] = []
+        if "candidates" in call.inputs:
+            written = await self._work.load(call.inputs["candidates"], dossier_pb2.Dossier)
+            candidates.extend(written.candidates)
 
         async def compute() -> dossier_pb2.Dossier:
             return await self._chosen(call, facts, candidates)
@@ -157,9 +131,9 @@ class DecidingActivities:
         if stop in budgets.BUDGET_STOPS:
             detail = f"A budget ended the run before a synthesis ({budgets.stop_name(stop)})."
         else:
-            proposal = await self._work.load(
-                call.inputs["proposal"], agent_pb2.ProposeHypothesesResponse
-            )
+            proposal = agent_pb2.ProposeHypothesesResponse()
+            if "proposal" in call.inputs:
+                proposal = await self._work.load(call.inputs["proposal"], type(proposal))
             detail = proposal.no_hypothesis_reason or "The evidence supports no hypothesis."
         return explanation_pb2.Explanation(
             status=explanation_pb2.EXPLANATION_STATUS_NO_EXPLANATION, status_detail=detail

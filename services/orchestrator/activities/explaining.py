@@ -6,7 +6,7 @@ from temporalio import activity
 
 from saexplain.agent.v1 import agent_pb2
 from saexplain.common.v1 import experiment_pb2, explanation_pb2
-from services.orchestrator import budgets, verdicts
+from services.orchestrator import budgets, evidence, verdicts
 from services.orchestrator.activities.calls import unary
 from services.orchestrator.activities.workspace import Workspace, attempt, check_size, scope
 from services.orchestrator.records import ArtifactRef, Spending, StepCall, StepResult
@@ -117,10 +117,11 @@ class ExplainingActivities:
         response, ref = await self._work.keep(
             call, "revise_hypotheses", agent_pb2.ReviseHypothesesResponse, compute
         )
-        revised = agent_pb2.RunState()
-        revised.CopyFrom(state)
-        del revised.hypotheses[:]
-        revised.hypotheses.extend(response.hypotheses)
+        gathered = await self._evidence(call)
+        exemplars = [window.name for window in evidence.top_windows(gathered.windows)]
+        revised = verdicts.after_revision(state, response, exemplars)
+        decides = plan.loop.verdict_source != agent_pb2.VERDICT_SOURCE_EXPLAINER
+        stop = verdicts.stop_after_revision(revised, decides=decides)
         state_ref = await self._keep_state(call, "revised", revised)
         await self._work.note(
             call,
@@ -133,6 +134,8 @@ class ExplainingActivities:
             artifact=ref,
             state=state_ref,
             count=len(verdicts.open_hypotheses(revised)),
+            stop=budgets.stop_name(stop) if stop is not None else "",
+            candidate=verdicts.standing_key(revised),
             llm_token_count=budgets.token_count(response.usage),
             cost=response.usage.cost,
             attempt=attempt(),
@@ -148,8 +151,10 @@ class ExplainingActivities:
                 options=plan.explainer,
                 scope=scope(call, "synthesize"),
                 evidence=await self._evidence(call),
-                state=await self._work.load(call.inputs["state"], agent_pb2.RunState),
             )
+            if "state" in call.inputs:
+                state = await self._work.load(call.inputs["state"], agent_pb2.RunState)
+                request.state.CopyFrom(state)
             check_size(request, "the request for a synthesis")
             return await unary(self._work.services.agent.Synthesize, request)
 

@@ -12,13 +12,11 @@ from collections.abc import Sequence
 
 from temporalio import activity
 
-from saexplain.activation.v1 import activation_pb2
-from saexplain.agent.v1 import agent_pb2
-from saexplain.common.v1 import explanation_pb2, feature_pb2, usage_pb2, window_pb2
+from saexplain.common.v1 import explanation_pb2, usage_pb2
 from saexplain.explanation.v1 import dossier_pb2
 from saexplain.scorer.v1 import scorer_pb2
 from services.common.errors import Aborted
-from services.orchestrator import budgets, evidence, selecting
+from services.orchestrator import budgets
 from services.orchestrator.activities.calls import unary
 from services.orchestrator.activities.workspace import (
     Workspace,
@@ -46,7 +44,7 @@ class JudgingActivities:
         fragment = await self._work.load(call.inputs["explanation"], dossier_pb2.Dossier)
 
         async def compute() -> scorer_pb2.JudgeResponse:
-            return await self._in_chunks(
+            return await self.in_chunks(
                 call, "judge", options, fragment.explanation, planned.judge_items
             )
 
@@ -67,55 +65,7 @@ class JudgingActivities:
             attempt=attempt(),
         )
 
-    @activity.defn(name="judge_candidate")
-    async def judge_candidate(self, call: StepCall) -> StepResult:
-        """Judge of a candidate without a pattern on SELECT: stores it with its score."""
-        plan = await self._work.plan(call)
-        synthesis = await self._work.load(call.inputs["synthesis"], agent_pb2.SynthesizeResponse)
-        facts = await self._work.load(call.inputs["facts"], feature_pb2.FeatureFacts)
-        response = await self._work.load(
-            call.inputs["windows"], activation_pb2.ListExemplarsResponse
-        )
-        select = evidence.of_split(response.lists, window_pb2.SPLIT_SELECT)
-        windows = selecting.judged_windows(select, plan.seed)
-
-        async def compute() -> scorer_pb2.JudgeResponse:
-            return await self._in_chunks(
-                call,
-                "judge_candidate",
-                _corpus_by_llm(plan),
-                synthesis.explanation,
-                selecting.judge_items(windows),
-            )
-
-        judged, _ = await self._work.keep(
-            call, "judge_candidate.predictions", scorer_pb2.JudgeResponse, compute
-        )
-
-        async def score() -> dossier_pb2.Candidate:
-            candidate = dossier_pb2.Candidate(round=call.round, explanation=synthesis.explanation)
-            value = selecting.corpus_f1(
-                windows,
-                selecting.predicted_by_judge(judged.predictions),
-                facts.reference_max,
-                plan.thresholds.active_share,
-            )
-            if value is not None:
-                candidate.select_score = value
-            return candidate
-
-        _, ref = await self._work.keep(call, "judge_candidate", dossier_pb2.Candidate, score)
-        await self._work.note(
-            call, "judge_candidate", f"{len(windows)} windows of SELECT.", usage=judged.usage
-        )
-        return StepResult(
-            artifact=ref,
-            llm_token_count=budgets.token_count(judged.usage),
-            cost=judged.usage.cost,
-            attempt=attempt(),
-        )
-
-    async def _in_chunks(
+    async def in_chunks(
         self,
         call: StepCall,
         step: str,
@@ -194,13 +144,3 @@ def _judge_scope(
     call: StepCall, step: str, options: scorer_pb2.MethodOptions
 ) -> usage_pb2.JournalScope:
     return scope(call, f"score.{options.method}.judge" if step == "judge" else step)
-
-
-def _corpus_by_llm(plan: dossier_pb2.Plan) -> scorer_pb2.MethodOptions:
-    """The corpus method with the explainer's model: as the plan has it, if it has."""
-    for options in plan.methods:
-        if options.method == "corpus" and options.judge == "llm":
-            return options
-    return scorer_pb2.MethodOptions(
-        method="corpus", judge="llm", seed=plan.seed, llm=plan.explainer.llm
-    )

@@ -1,0 +1,63 @@
+"""Step 8 of ExplainFeature: every method of the plan, side by side, on HELDOUT."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio.exceptions import ActivityError
+
+from services.orchestrator.records import ArtifactRef
+from services.orchestrator.workflows.failures import reason_of
+from services.orchestrator.workflows.steps import TOLERATED, Steps, artifact_of
+
+
+async def score_methods(steps: Steps, other: ArtifactRef | None) -> dict[str, str]:
+    """Leaves an artifact `score.{place}` per method that could be run.
+
+    Args:
+        other: the explanation of another feature, for the baseline of that name.
+
+    Returns:
+        What could not be run, by its place in the plan: reason and message. That is a
+        method's own failure, not the run's.
+    """
+    steps.refs["catalog"] = steps.plan.methods_catalog
+    windows = await steps.run("list_score_windows", "explanation", "catalog")
+    steps.refs["score_windows"] = artifact_of(windows)
+    failures: dict[str, str] = {}
+
+    async def one(place: int) -> None:
+        try:
+            steps.refs[f"score.{place}"] = await _score(steps, place, other)
+        except ActivityError as error:
+            reason, message = reason_of(error)
+            if reason not in TOLERATED:
+                raise
+            failures[str(place)] = f"{reason}: {message}"
+
+    await asyncio.gather(*(one(place) for place in range(len(steps.plan.methods))))
+    return failures
+
+
+async def _score(steps: Steps, place: int, other: ArtifactRef | None) -> ArtifactRef:
+    """Plans one method, measures and judges what it asks for, and scores."""
+    inputs = steps.inputs("facts", "explanation", "catalog", "score_windows")
+    call = steps.call(ordinal=place, inputs=inputs)
+    planned = await steps.run_call("plan_score", call)
+    inputs = {**inputs, "plan_score": artifact_of(planned)}
+    narrow = call.model_copy(
+        update={"inputs": {role: inputs[role] for role in ("explanation", "plan_score")}}
+    )
+    wanted = {}
+    if planned.count:
+        wanted["encoded"] = steps.run_call("encode_texts", narrow)
+    if planned.item_count:
+        asks = steps.plan.methods[place].asks_llm
+        run = steps.run_call if asks else steps.run_local_call
+        wanted["judged"] = run("judge", narrow)
+    for role, result in zip(wanted, await asyncio.gather(*wanted.values()), strict=True):
+        inputs[role] = artifact_of(result)
+    if other is not None:
+        inputs["other"] = other
+    scored = await steps.run_call("score", call.model_copy(update={"inputs": inputs}))
+    return artifact_of(scored)
