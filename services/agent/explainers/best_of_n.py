@@ -29,7 +29,7 @@ class BestOfNExplainer(AsksLanguageModel, WithoutHypotheses):
         "spent; the best on SELECT is chosen."
     )
     loop = LoopPolicy(
-        verdict_source=VERDICT_SOURCE_CODE, candidate_count=16, candidate_token_count=LOOP_TOKENS
+        verdict_source=VERDICT_SOURCE_CODE, candidate_count=12, candidate_token_count=LOOP_TOKENS
     )
 
     async def synthesize(self, request: SynthesizeRequest) -> SynthesizeResponse:
