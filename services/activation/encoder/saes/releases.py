@@ -29,6 +29,23 @@ _PLAIN_FILES = frozenset(
 """SAELens' loaders that read safetensors, or number arrays (``npz``) that cannot hold objects."""
 
 
+def check_readable(release: str) -> None:
+    """Refuse a release whose files are pickles, before anything is fetched.
+
+    Raises:
+        Unimplemented: UNSUPPORTED, naming the release and SAELens' loader of it.
+    """
+    from sae_lens.loading.pretrained_sae_loaders import get_conversion_loader_name
+
+    loader = get_conversion_loader_name(release)
+    if loader not in _PLAIN_FILES:
+        raise Unimplemented(
+            f"SAELens release {release!r} keeps its weights in pickled files (loader {loader!r}), "
+            "which can run code when read; convert it to safetensors and name the folder",
+            metadata={"release": release, "loader": loader},
+        )
+
+
 def read(release: str, sae_id: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Configuration and tensors of one published SAE, as SAELens loads it, in float32.
 
@@ -41,17 +58,9 @@ def read(release: str, sae_id: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             architecture that is not known here.
         FailedPrecondition: ARTIFACT_CORRUPT where SAELens cannot load it.
     """
-    # Seconds of import, paid only where a release is named.
-    from sae_lens import SAE
-    from sae_lens.loading.pretrained_sae_loaders import get_conversion_loader_name
+    from sae_lens import SAE  # seconds of import, paid only where a release is named
 
-    loader = get_conversion_loader_name(release)
-    if loader not in _PLAIN_FILES:
-        raise Unimplemented(
-            f"SAELens release {release!r} keeps its weights in pickled files (loader {loader!r}), "
-            "which can run code when read; convert it to safetensors and name the folder",
-            metadata={"release": release, "loader": loader},
-        )
+    check_readable(release)
     try:
         sae: Any = SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
