@@ -41,7 +41,7 @@ class Outcome:
         scores: by metric: the lexical explainer's value and the baselines'; None where
             undefined. A feature without an explanation predicts silence.
         supported: hypotheses that the probes supported, and how many there were.
-        seconds: of explaining, scoring and measuring apart.
+        seconds: of reading the index, explaining and measuring probes.
     """
 
     feature: int
@@ -54,18 +54,23 @@ class Outcome:
 async def run_feature(source: Source, feature: int, seed: int, rounds: int) -> Outcome:
     """Explains a feature from EXPLAIN and scores it on HELDOUT."""
     facts = await source.facts(feature)
-    evidence = await _evidence(source, feature, facts, seed)
-    options = agent_pb2.ExplainerOptions(explainer="lexical", seed=seed)
     started = perf_counter()
-    state = await _explore(source, feature, evidence, options, rounds)
-    explanation = (
-        await LexicalExplainer().synthesize(
-            agent_pb2.SynthesizeRequest(options=options, evidence=evidence, state=state)
-        )
-    ).explanation
+    explanation, state = await explain(source, feature, seed, rounds)
     seconds = perf_counter() - started
     scores = await _scores(source, feature, facts, explanation, seed)
     return Outcome(feature, explanation, scores, _supported(state), seconds)
+
+
+async def explain(
+    source: Source, feature: int, seed: int, rounds: int
+) -> tuple[explanation_pb2.Explanation, agent_pb2.RunState]:
+    """The lexical explainer's answer from EXPLAIN, and the run that led to it."""
+    facts = await source.facts(feature)
+    evidence = await _evidence(source, feature, facts, seed)
+    options = agent_pb2.ExplainerOptions(explainer="lexical", seed=seed)
+    state = await _explore(source, feature, evidence, options, rounds)
+    request = agent_pb2.SynthesizeRequest(options=options, evidence=evidence, state=state)
+    return (await LexicalExplainer().synthesize(request)).explanation, state
 
 
 async def _evidence(

@@ -36,7 +36,11 @@ class Source(Protocol):
         """What is known of a feature."""
 
     async def windows(
-        self, feature: int, selections: Sequence[window_pb2.WindowSelection], seed: int
+        self,
+        feature: int,
+        selections: Sequence[window_pb2.WindowSelection],
+        seed: int,
+        left_tokens: int = LEFT_CONTEXT_TOKENS,
     ) -> list[activation_pb2.WindowList]:
         """Windows of the index."""
 
@@ -76,7 +80,11 @@ class FolderSource:
         )
 
     async def windows(
-        self, feature: int, selections: Sequence[window_pb2.WindowSelection], seed: int
+        self,
+        feature: int,
+        selections: Sequence[window_pb2.WindowSelection],
+        seed: int,
+        left_tokens: int = LEFT_CONTEXT_TOKENS,
     ) -> list[activation_pb2.WindowList]:
         """One list per selection."""
         return [
@@ -90,7 +98,7 @@ class FolderSource:
                         messages.parse_split(s.split, "split"),
                         s.count,
                         seed=seed,
-                        left_token_count=LEFT_CONTEXT_TOKENS,
+                        left_token_count=left_tokens,
                     )
                 ],
             )
@@ -155,13 +163,17 @@ class ServiceSource:
             return (await self._stub.GetFeature(request)).facts
 
     async def windows(
-        self, feature: int, selections: Sequence[window_pb2.WindowSelection], seed: int
+        self,
+        feature: int,
+        selections: Sequence[window_pb2.WindowSelection],
+        seed: int,
+        left_tokens: int = LEFT_CONTEXT_TOKENS,
     ) -> list[activation_pb2.WindowList]:
         """ListExemplars."""
         request = activation_pb2.ListExemplarsRequest(
             feature=f"{self._sae}/features/{feature}",
             selections=selections,
-            left_context_token_count=LEFT_CONTEXT_TOKENS,
+            left_context_token_count=left_tokens,
             seed=seed,
         )
         async with rpc_errors():

@@ -76,7 +76,7 @@ class RuleCosts:
 
     def matcher(self, matcher: TokenMatcher) -> float:
         """Nats to name the matcher of a rule's token."""
-        return self._named(matcher, self.literals)
+        return self._named(matcher, self.literals, self.affixes)
 
     @property
     def alternative(self) -> float:
@@ -86,13 +86,14 @@ class RuleCosts:
     def rule(self, rule: PatternRule) -> float:
         """Nats to name a rule with its conditions."""
         conditions = sum(
-            self._CONDITION + sum(self._named(m, self.contexts) for m in condition.any_of)
+            self._CONDITION
+            + sum(self._named(m, self.contexts, self.contexts) for m in condition.any_of)
             for condition in rule.left
         )
         return self.matcher(rule.token) + conditions
 
-    def _named(self, matcher: TokenMatcher, literals: int) -> float:
+    def _named(self, matcher: TokenMatcher, literals: int, affixes: int) -> float:
         kind = matcher.WhichOneof("kind")
         if kind == "literal":
             return math.log(max(literals, 2))
-        return self._KIND + (self._CLASS if kind == "token_class" else math.log(self.affixes + 2))
+        return self._KIND + (self._CLASS if kind == "token_class" else math.log(affixes + 2))

@@ -11,22 +11,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from saexplain.common.v1.pattern_pb2 import (
-    TOKEN_CLASS_ANY,
-    LeftCondition,
-    TokenClass,
-    TokenMatcher,
+from saexplain.common.v1.pattern_pb2 import LeftCondition, TokenMatcher
+from services.agent.explainers.lexical.occurrences import (
+    NEAR_CLASSES,
+    Floats,
+    Ints,
+    Occurrences,
 )
-from services.agent.explainers.lexical.occurrences import Floats, Ints, Occurrences
-from services.common.pattern.tokens import LOCAL_CLASSES
 
 DISTANCES = (1, 2, 4, 8)
+_BROAD = 4
+"""Classes and affixes that are passed on, those with the most benefit."""
 MAX_TOKENS = 20
 """Alternatives of one condition."""
-
-_CLASSES: tuple[TokenClass.ValueType, ...] = tuple(
-    sorted(c for c in LOCAL_CLASSES if c != TOKEN_CLASS_ANY)
-)
 
 
 def propose(
@@ -41,46 +38,65 @@ def propose(
         cost_per_token: nats that one more token in a condition costs.
     """
     missing = len(occurrences.vocabulary)
-    # A token twice within the distance counts once.
-    history = _without_repeats(occurrences.history[rows], missing)
+    history = occurrences.distinct_history[rows]
     for distance in DISTANCES:
+        near = np.ascontiguousarray(history[:, :distance]).ravel()
         for sign in (1.0, -1.0):
-            chosen = _tokens(history[:, :distance], sign * benefits, cost_per_token, missing)
+            chosen = _tokens(near, sign * benefits, cost_per_token, missing)
             if chosen:
                 literals = [TokenMatcher(literal=occurrences.vocabulary[i]) for i in chosen]
                 yield LeftCondition(max_distance=distance, any_of=literals, negated=sign < 0)
-    for token_class in _CLASSES:
-        for negated in (False, True):
-            matcher = TokenMatcher(token_class=token_class)
-            yield LeftCondition(max_distance=1, any_of=[matcher], negated=negated)
+    ranked = sorted(_broad(occurrences, rows, benefits), key=lambda found: -found[0])
+    yield from (condition for _, condition in ranked[:_BROAD])
 
 
-def _tokens(history: Ints, benefits: Floats, cost: float, missing: int) -> list[int]:
-    """Greedily the tokens whose rows, not yet covered, sum to more than a token costs."""
+def _broad(
+    occurrences: Occurrences, rows: Ints, benefits: Floats
+) -> Iterator[tuple[float, LeftCondition]]:
+    """Conditions on a class, or on the best affix of each kind and length, each with the
+    benefit of the rows that it keeps."""
+    total = float(benefits.sum())
+    kept = benefits @ occurrences.near_classes[rows]
+    for i, (token_class, distance) in enumerate(NEAR_CLASSES):
+        matcher = TokenMatcher(token_class=token_class)
+        yield float(kept[i]), _condition(matcher, distance)
+        yield total - float(kept[i]), _condition(matcher, distance, negated=True)
+    for affixes, near_ids in occurrences.near_affixes:
+        if not affixes.matchers:
+            continue
+        sums = np.zeros(len(affixes.matchers) + 1)
+        for distance, column in enumerate(near_ids[rows].T, 1):
+            sums += np.bincount(column, benefits, minlength=len(sums))
+            best = int(sums[:-1].argmax())
+            yield float(sums[best]), _condition(affixes.matchers[best], distance)
+
+
+def _condition(matcher: TokenMatcher, distance: int, *, negated: bool = False) -> LeftCondition:
+    return LeftCondition(max_distance=distance, any_of=[matcher], negated=negated)
+
+
+def _tokens(near: Ints, benefits: Floats, cost: float, missing: int) -> list[int]:
+    """Greedily the tokens whose rows, not yet covered, sum to more than a token costs.
+
+    Args:
+        near: tokens to the left of each row, `missing` for none, row after row.
+        benefits: one per row.
+        cost: what one token must save.
+        missing: the number of tokens.
+    """
+    width = len(near) // len(benefits)
     chosen: list[int] = []
-    left = benefits.copy()
-    sums = _sums(history, left, missing)
+    left = np.repeat(benefits, width)
+    sums = np.bincount(near, left, minlength=missing + 1)
+    sums[missing] = 0
     while len(chosen) < MAX_TOKENS:
         best = int(sums.argmax())
         if sums[best] <= cost:
             return chosen
         chosen.append(best)
-        covered = np.flatnonzero(history.ravel() == best) // history.shape[1]
-        sums -= _sums(history[covered], left[covered], missing)
-        sums[best] = 0
+        rows = np.flatnonzero(near == best) // width
+        covered = (rows[:, None] * width + np.arange(width)).ravel()
+        sums -= np.bincount(near[covered], left[covered], minlength=missing + 1)
+        sums[[best, missing]] = 0
         left[covered] = 0
     return chosen
-
-
-def _sums(history: Ints, benefits: Floats, missing: int) -> Floats:
-    """Benefit of the rows that hold each token, shape [missing]."""
-    repeated = np.repeat(benefits, history.shape[1])
-    return np.bincount(history.ravel(), repeated, minlength=missing + 1)[:missing]
-
-
-def _without_repeats(history: Ints, missing: int) -> Ints:
-    distinct = history.copy()
-    for column in range(1, history.shape[1]):
-        repeated = (history[:, :column] == history[:, column, None]).any(axis=1)
-        distinct[repeated, column] = missing
-    return distinct

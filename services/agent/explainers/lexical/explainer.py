@@ -17,6 +17,10 @@ from saexplain.agent.v1.agent_pb2 import (
 from services.agent.explainers.base import StepOptions
 from services.agent.explainers.citations import remove_unknown_citations
 from services.agent.explainers.lexical import fit
+from services.agent.explainers.lexical.cross_validation import (
+    MIN_HELD_OUT_CORRELATION,
+    held_out_correlation,
+)
 from services.agent.explainers.lexical.hypotheses import hypothesis
 from services.agent.explainers.lexical.probing import design
 from services.agent.explainers.lexical.revising import revise
@@ -52,9 +56,17 @@ class LexicalExplainer:
             reason = "the feature does not fire in the evidence"
             return ProposeHypothesesResponse(no_hypothesis_reason=reason)
         max_parts = min(StepOptions.of(request.options).hypothesis_count, MAX_PARTS)
-        found = fit.search(evidence, fit.lay_out(evidence), max_parts)
+        occurrences = fit.lay_out(evidence)
+        found = fit.search(evidence, occurrences, max_parts)
         if found is None:
             reason = "no rule describes the evidence more briefly than listing it"
+            return ProposeHypothesesResponse(no_hypothesis_reason=reason)
+        held_out = held_out_correlation(occurrences)
+        if held_out < MIN_HELD_OUT_CORRELATION:
+            reason = (
+                f"rules from one half of the documents correlate with the activation in the "
+                f"other at {held_out:.2f} only: what they found there is noise"
+            )
             return ProposeHypothesesResponse(no_hypothesis_reason=reason)
         pairs = zip(found.pattern.parts, found.measures, strict=True)
         return ProposeHypothesesResponse(

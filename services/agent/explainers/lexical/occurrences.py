@@ -14,19 +14,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saexplain.common.v1.pattern_pb2 import (
+    TOKEN_CLASS_ANY,
+    TOKEN_CLASS_CONTEXT_START,
+    TOKEN_CLASS_LINE_START,
+    TOKEN_CLASS_WORD_CONTINUATION,
     LeftCondition,
-    Pattern,
-    PatternPart,
     PatternRule,
+    TokenClass,
     TokenMatcher,
 )
 from saexplain.common.v1.text_pb2 import TokenSpan
-from services.agent.explainers.lexical.vocabulary import Vocabulary
-from services.common.pattern import predict
-from services.common.pattern.tokens import LOCAL_CLASSES
+from services.agent.explainers.lexical.vocabulary import Affixes, Vocabulary
+from services.common.pattern.evaluate import CONTEXT_START_TOKENS
+from services.common.pattern.tokens import (
+    LOCAL_CLASSES,
+    ends_with_letter,
+    holds_line_break,
+    is_bare_word,
+)
 
 HISTORY = 8
 """How many tokens to the left a rule may look."""
+NEAR = 2
+"""How many of them conditions on classes and affixes look at."""
+NEAR_CLASSES: tuple[tuple[TokenClass.ValueType, int], ...] = tuple(
+    (c, distance) for c in sorted(LOCAL_CLASSES) if c != TOKEN_CLASS_ANY for distance in (1, NEAR)
+)
+"""Classes of such conditions with the distance, the order of `Occurrences.near_classes`."""
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -68,6 +82,7 @@ class Occurrences:
             there is none or it is not known; shape [N, HISTORY].
         share: activation over the reference maximum, shape [N].
         weight: tokens of the population that the row stands for, shape [N].
+        position: tokens before the row's in its context, shape [N].
         stretch: index into `stretches`, shape [N].
         document: index of the row's document, shape [N].
     """
@@ -76,6 +91,7 @@ class Occurrences:
     vocabulary: tuple[bytes, ...]
     token: Ints
     history: Ints
+    position: Ints
     share: Floats
     weight: Floats
     stretch: Ints
@@ -105,6 +121,9 @@ class Occurrences:
             vocabulary=vocabulary,
             token=np.concatenate([r[len(r) - n :] for r, n in zip(coded, lengths, strict=True)]),
             history=np.concatenate(histories),
+            position=np.concatenate(
+                [s.position + np.arange(n) for s, n in zip(stretches, lengths, strict=True)]
+            ),
             share=np.concatenate([s.shares for s in stretches]),
             weight=np.concatenate([s.weights for s in stretches]),
             stretch=np.repeat(np.arange(len(stretches)), lengths),
@@ -114,13 +133,74 @@ class Occurrences:
     def __len__(self) -> int:
         return len(self.token)
 
+    @property
+    def stretch_document(self) -> Ints:
+        """Index of each stretch's document, shape [stretches]."""
+        first = np.searchsorted(self.stretch, np.arange(len(self.stretches)))
+        return self.document[first]
+
+    def subset(self, chosen: Bools) -> Occurrences | None:
+        """The rows of some stretches alone, over the same vocabulary; shape of `chosen`
+        [stretches]; None where no row is left."""
+        rows = chosen[self.stretch]
+        if not rows.any():
+            return None
+        part = Occurrences(
+            stretches=tuple(s for s, wanted in zip(self.stretches, chosen, strict=True) if wanted),
+            vocabulary=self.vocabulary,
+            token=self.token[rows],
+            history=self.history[rows],
+            position=self.position[rows],
+            share=self.share[rows],
+            weight=self.weight[rows],
+            stretch=(np.cumsum(chosen) - 1)[self.stretch[rows]],
+            document=self.document[rows],
+        )
+        # What is known of the vocabulary need not be found out again.
+        part.__dict__["_tokens"] = self._tokens
+        return part
+
+    @cached_property
+    def distinct_history(self) -> Ints:
+        """`history` with V where a token already stands nearer."""
+        distinct = self.history.copy()
+        for column in range(1, HISTORY):
+            nearer = self.history[:, :column] == self.history[:, column, None]
+            distinct[nearer.any(axis=1), column] = len(self.vocabulary)
+        return distinct
+
+    @cached_property
+    def near_classes(self) -> Floats:
+        """1 where a token of a class stands within a distance, shape [N, NEAR_CLASSES]."""
+        columns = []
+        for token_class, distance in NEAR_CLASSES:
+            taken = self.vocabulary_mask(TokenMatcher(token_class=token_class))
+            columns.append(taken[self.history[:, :distance]].any(axis=1))
+        return np.stack(columns, axis=1).astype(np.float64)
+
+    @cached_property
+    def near_affixes(self) -> tuple[tuple[Affixes, Ints], ...]:
+        """Per kind and length of affix, which one stands at each near place, none where it
+        already stands nearer; shape [N, NEAR]."""
+        found = []
+        for affixes in self._tokens.affixes:
+            near = affixes.of_token[self.history[:, :NEAR]]
+            for column in range(1, NEAR):
+                repeated = (near[:, :column] == near[:, column, None]).any(axis=1)
+                near[repeated, column] = len(affixes.matchers)
+            found.append((affixes, near))
+        return tuple(found)
+
+    def peaks(self, values: Floats) -> Ints:
+        """The row with the largest of some values in each stretch, the last of equals; shape
+        [stretches]."""
+        order = np.lexsort((values, self.stretch))
+        ends = np.searchsorted(self.stretch[order], np.arange(len(self.stretches)), side="right")
+        return np.asarray(order[ends - 1])
+
     @cached_property
     def _tokens(self) -> Vocabulary:
         return Vocabulary(self.vocabulary)
-
-    @cached_property
-    def _masks(self) -> dict[bytes, Bools]:
-        return {}
 
     @cached_property
     def _by_token(self) -> tuple[Ints, Ints]:
@@ -136,7 +216,7 @@ class Occurrences:
     def matcher_rows(self, matcher: TokenMatcher) -> Ints:
         """The rows at which a matcher takes the token, ascending."""
         if depends_on_place(matcher):
-            return np.flatnonzero(self._placed(matcher))
+            return np.flatnonzero(self._placed(matcher.token_class))
         order, begins = self._by_token
         ids = self._tokens.ids(matcher)
         rows = [order[begins[i] : begins[i + 1]] for i in ids]
@@ -145,7 +225,7 @@ class Occurrences:
     def matcher_mask(self, matcher: TokenMatcher) -> Bools:
         """At which rows a matcher takes the token, shape [N]."""
         if depends_on_place(matcher):
-            return self._placed(matcher)
+            return self._placed(matcher.token_class)
         return self.vocabulary_mask(matcher)[self.token]
 
     def condition_mask(self, condition: LeftCondition, rows: Ints | None = None) -> Bools:
@@ -173,14 +253,18 @@ class Occurrences:
         mask[self.rule_rows(rule)] = True
         return mask
 
-    def _placed(self, matcher: TokenMatcher) -> Bools:
-        key = matcher.SerializeToString(deterministic=True)
-        if key not in self._masks:
-            rule = PatternRule(token=matcher, strength=1)
-            pattern = Pattern(parts=[PatternPart(rules=[rule])])
-            rows = [predict(pattern, s.tokens, s.left, s.position) > 0 for s in self.stretches]
-            self._masks[key] = np.concatenate(rows)
-        return self._masks[key]
+    def _placed(self, token_class: TokenClass.ValueType) -> Bools:
+        """Membership in a class that depends on the place, as the evaluator has it."""
+        before, missing = self.history[:, 0], len(self.vocabulary)
+        if token_class == TOKEN_CLASS_CONTEXT_START:
+            return np.asarray(self.position < CONTEXT_START_TOKENS)
+        if token_class == TOKEN_CLASS_LINE_START:
+            opens = (before == missing) & (self.position == 0)
+            return np.asarray(opens | self._tokens.trait(holds_line_break)[before])
+        if token_class == TOKEN_CLASS_WORD_CONTINUATION:
+            follows = self._tokens.trait(ends_with_letter)[before]
+            return np.asarray(follows & self._tokens.trait(is_bare_word)[self.token])
+        raise ValueError(f"no rows for token class {token_class}")
 
 
 def depends_on_place(matcher: TokenMatcher) -> bool:

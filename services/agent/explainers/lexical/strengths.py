@@ -50,12 +50,12 @@ def refit(
 def calibration(occurrences: Occurrences, predicted: Floats) -> float:
     """The factor nearest 1 that lets windows be told apart best at `ACTIVE_SHARE`; 1 where
     nothing tells."""
-    count = len(occurrences.stretches)
-    scores, actual, weights = np.zeros(count), np.zeros(count), np.zeros(count)
-    np.maximum.at(scores, occurrences.stretch, predicted)
-    np.maximum.at(actual, occurrences.stretch, occurrences.share)
-    np.maximum.at(weights, occurrences.stretch, occurrences.weight)
-    low, high = _best_thresholds(scores, actual >= ACTIVE_SHARE, weights)
+    peaks = occurrences.peaks(predicted)
+    actual = occurrences.share[occurrences.peaks(occurrences.share)]
+    # A window stands for as many as the token by which it is called: what near misses teach
+    # of a token must not be outweighed by windows drawn for their other tokens.
+    weights = occurrences.weight[peaks]
+    low, high = _best_thresholds(predicted[peaks], actual >= ACTIVE_SHARE, weights)
     # Predictions are stored in single precision: half-way is safe from rounding.
     return 1.0 if low < ACTIVE_SHARE < high or high <= 0 else 2 * ACTIVE_SHARE / (low + high)
 

@@ -26,6 +26,9 @@ from services.common.pattern.tokens import holds_line_break, text_of
 
 LEFT_TOKENS, RIGHT_TOKENS = 14, 6
 """Most tokens of a carrier before and behind the phrase."""
+LONG_LEFT_TOKENS = 26
+"""The same before the phrase where short texts would lose the feature: 32 in all."""
+_SAFE_CEILING = 0.8
 _MIN_LEFT = 3
 
 
@@ -102,6 +105,7 @@ class Predictor:
 def carriers(evidence: Evidence, rng: np.random.Generator) -> Iterator[Carrier]:
     """Endless carriers from windows in which the feature is silent, in random order; none
     where the evidence holds no such window with a word boundary."""
+    length = left_tokens(evidence)
     silent = {
         w.name: tuple(w.tokens.token_bytes)
         for entry in evidence.windows
@@ -114,7 +118,14 @@ def carriers(evidence: Evidence, rng: np.random.Generator) -> Iterator[Carrier]:
         for i in rng.permutation(len(cuts)):
             tokens, place = cuts[i]
             left, right = tokens[:place], tokens[place : place + RIGHT_TOKENS]
-            yield Carrier(_from_word_start(left[-LEFT_TOKENS:]), right)
+            yield Carrier(_from_word_start(left[-length:]), right)
+
+
+def left_tokens(evidence: Evidence) -> int:
+    """Tokens of a carrier before the phrase: more where the feature's own exemplars, cut to
+    the length of a probe, often stay below the threshold (method, section 1)."""
+    low = evidence.HasField("ceiling") and evidence.ceiling.active_share < _SAFE_CEILING
+    return LONG_LEFT_TOKENS if low else LEFT_TOKENS
 
 
 def neutral_words(evidence: Evidence) -> list[bytes]:

@@ -21,14 +21,18 @@ from saexplain.common.v1.experiment_pb2 import (
     ProbeResult,
 )
 from saexplain.common.v1.pattern_pb2 import Pattern, PatternPart, PatternRule
+from saexplain.common.v1.vocabulary_pb2 import CARRIER_KIND_BARE
 from services.agent.explainers.lexical.hypotheses import part_of
 from services.agent.explainers.lexical.occurrences import Occurrences
+from services.agent.explainers.lexical.weights import ACTIVE_SHARE
 from services.common.pattern import predict
 from services.common.pattern.tokens import fold_case, text_of, without_leading_space
 
 MIN_TRIALS, MIN_ACTIVE = 3, 2
 MAX_NEIGHBORS = 3
 """Embedding neighbours proposed per token, after its spelling variants."""
+MAX_VOCABULARY = 12
+"""Tokens of the vocabulary probe that are proposed, after variants and neighbours."""
 _STEM = 4
 _NO_VERDICT = frozenset((PROBE_OUTCOME_AMBIGUOUS, PROBE_OUTCOME_INVALID))
 
@@ -131,11 +135,31 @@ def _resembling(
             if near.token_bytes not in taken and near.token_bytes:
                 taken.add(near.token_bytes)
                 yield near.token_bytes, rule
+    for token in strongest_of_vocabulary(evidence):
+        if literals and token not in taken:
+            taken.add(token)
+            yield token, literals[0][1]
     for token, rule in literals:
         for other in _same_stem(token, occurrences.vocabulary):
             if other not in taken:
                 taken.add(other)
                 yield other, rule
+
+
+def strongest_of_vocabulary(evidence: Evidence) -> list[bytes]:
+    """Tokens that the vocabulary probe found ACTIVE behind at least one carrier, by their
+    mean share of the reference maximum over all carriers but the bare one, largest first.
+    They only propose: a carrier of a few words is no corpus sentence."""
+    carriers = [p for p in evidence.vocabulary_probes if p.carrier.kind != CARRIER_KIND_BARE]
+    sums: dict[bytes, float] = defaultdict(float)
+    active: set[bytes] = set()
+    for probe in carriers:
+        for token in probe.top_tokens:
+            sums[token.token_bytes] += token.relative_activation
+            if token.relative_activation >= ACTIVE_SHARE:
+                active.add(token.token_bytes)
+    ranked = sorted((-sums[token], token) for token in active if token)
+    return [token for _, token in ranked[:MAX_VOCABULARY]]
 
 
 def _same_stem(token: bytes, vocabulary: Sequence[bytes]) -> Iterator[bytes]:

@@ -18,6 +18,11 @@ from saexplain.common.v1.experiment_pb2 import (
 )
 from saexplain.common.v1.text_pb2 import WeightedToken
 from services.agent.explainers.lexical import LexicalExplainer
+from services.agent.explainers.lexical.cross_validation import (
+    MIN_HELD_OUT_CORRELATION,
+    held_out_correlation,
+)
+from services.agent.explainers.lexical.fit import lay_out
 from services.agent.validate import check_step
 from services.common.errors import InvalidArgument
 from services.common.pattern import predict, validate
@@ -220,3 +225,38 @@ async def test_rounds_end_in_support_for_a_true_rule() -> None:
     assert [h.status for h in state.hypotheses] == [HYPOTHESIS_STATUS_SUPPORTED]
     explanation = (await world.synthesize(given, state)).explanation
     assert explanation.parts[0].probe_citations
+
+
+def after_a_stem(tokens, i):
+    """“of” behind any of 26 words of three letters that begin alike."""
+    return 1.0 if tokens[i] == " of" and i > 0 and tokens[i - 1].startswith(" wa") else 0.0
+
+
+async def test_a_condition_on_a_stem_is_no_list_of_words() -> None:
+    """A list of the words that the evidence holds would miss the others."""
+    explanation = await one_shot(after_a_stem)
+    (rule,) = [rule for part in explanation.pattern.parts for rule in part.rules]
+    (condition,) = rule.left
+    assert rule.token.literal == b" of" and condition.max_distance == 1
+    assert [m.prefix for m in condition.any_of] == [b"wa"]
+
+
+def test_noise_does_not_hold_in_other_documents_and_a_rule_does() -> None:
+    """The floor must lie between the two: measured on the evidence itself, noise fits well."""
+    rng = np.random.default_rng(5)
+
+    def noise(tokens, i):
+        return float(rng.uniform(0.3, 1)) if rng.random() < 0.005 else 0.0
+
+    assert held_out_correlation(lay_out(world.evidence(noise))) < 0.1
+    assert held_out_correlation(lay_out(world.evidence(token_set))) > 0.9
+    assert 0.1 < MIN_HELD_OUT_CORRELATION < 0.9
+
+
+def test_halves_are_of_other_documents() -> None:
+    """A document in both halves would let its own words vouch for themselves."""
+    rows = lay_out(world.evidence(token_set))
+    halves = [rows.subset(rows.stretch_document % 2 == half) for half in (0, 1)]
+    documents = [{s.document for s in half.stretches} for half in halves if half]
+    assert not documents[0] & documents[1]
+    assert sum(len(half) for half in halves if half) == len(rows)

@@ -10,7 +10,7 @@ from saexplain.common.v1 import window_pb2
 from services.agent.explainers.lexical import weights
 from services.agent.explainers.lexical.coding import code_length
 from services.agent.explainers.lexical.fit import lay_out
-from services.agent.explainers.lexical.occurrences import predictions
+from services.agent.explainers.lexical.occurrences import Occurrences, Stretch, predictions
 from services.agent.explainers.lexical.strengths import calibration, refit
 from services.common.pattern import predict
 from tests.agent.explainers.lexical import world
@@ -41,6 +41,27 @@ RULES = [
         strength=0.75,
     ),
 ]
+
+
+@pytest.mark.parametrize(
+    "token_class", [c for c in pat.TokenClass.values() if c], ids=pat.TokenClass.Name
+)
+@pytest.mark.parametrize("position", [0, world.LEFT, 50])
+def test_rows_are_of_a_class_where_the_evaluator_says(token_class: int, position: int) -> None:
+    """Classes that depend on the place are told twice, here and in the evaluator."""
+    left = 0 if position == 0 else world.LEFT
+    stretches = [
+        Stretch(
+            "a", "d", world.span(tokens[left:]), world.span(tokens[:left]), position, zeros, zeros
+        )
+        for tokens in [*world.corpus(windows=40), ["almost", "x", "\n", " very"] * 8]
+        for zeros in [np.zeros(len(tokens) - left)]
+    ]
+    rows = Occurrences.of(stretches)
+    rule = pat.PatternRule(token=pat.TokenMatcher(token_class=token_class), strength=1)
+    pattern = pat.Pattern(parts=[pat.PatternPart(rules=[rule])])
+    theirs = [predict(pattern, s.tokens, s.left, s.position) > 0 for s in rows.stretches]
+    assert rows.rule_mask(rule).tolist() == np.concatenate(theirs).tolist()
 
 
 def test_rows_predict_what_the_evaluator_predicts() -> None:
