@@ -43,6 +43,14 @@ async def front_stub(chosen: ActivationSettings) -> AsyncIterator[Any]:
 
 
 @contextlib.asynccontextmanager
+async def front_channel(chosen: ActivationSettings) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a front that serves for the length of the body."""
+    registry = load_registry(chosen.registry)
+    async with front(chosen, registry) as parts, _channel(parts.servicer) as channel:
+        yield channel
+
+
+@contextlib.asynccontextmanager
 async def indexer_stub(chosen: ActivationSettings) -> AsyncIterator[Any]:
     """A client of an indexer that serves for the length of the body."""
     async with _stub(indexer(chosen, load_registry(chosen.registry))) as stub:
@@ -51,9 +59,15 @@ async def indexer_stub(chosen: ActivationSettings) -> AsyncIterator[Any]:
 
 @contextlib.asynccontextmanager
 async def _stub(servicer: Any) -> AsyncIterator[Any]:
+    async with _channel(servicer) as channel:
+        yield activation_pb2_grpc.ActivationServiceStub(channel)
+
+
+@contextlib.asynccontextmanager
+async def _channel(servicer: Any) -> AsyncIterator[grpc.aio.Channel]:
     async def register(server: grpc.aio.Server, health: Any) -> None:
         activation_pb2_grpc.add_ActivationServiceServicer_to_server(servicer, server)
         await health.set_serving()
 
     async with serving(register, [SERVICE]) as address, open_channel(address) as channel:
-        yield activation_pb2_grpc.ActivationServiceStub(channel)
+        yield channel
