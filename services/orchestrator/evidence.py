@@ -126,6 +126,19 @@ def evidence(
     return message
 
 
+def summary(gathered: agent_pb2.Evidence) -> str:
+    """What was gathered beside the windows, in a line."""
+    said = [f"Neighbours of {len(gathered.token_neighbors)} peak tokens"]
+    if gathered.vocabulary_probes:
+        said.append(f"the vocabulary behind {len(gathered.vocabulary_probes)} carriers")
+    else:
+        said.append("no vocabulary probe")
+    if gathered.HasField("ceiling"):
+        ceiling = gathered.ceiling
+        said.append(f"ceiling {ceiling.active_share:.2f} of {ceiling.exemplar_count} exemplars")
+    return "; ".join(said) + "."
+
+
 def cut_around_peak(window: window_pb2.Window, tokens_each_side: int) -> text_pb2.TokenSpan:
     """The tokens around a window's peak, at most so many on each side."""
     peak = peak_index(window)

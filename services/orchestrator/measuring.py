@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saexplain.activation.v1 import activation_pb2
+from saexplain.agent.v1 import agent_pb2
 from saexplain.common.v1 import experiment_pb2, feature_pb2, window_pb2
 from saexplain.explanation.v1 import dossier_pb2
 from services.common.names import FeatureRef, parse_feature
@@ -109,18 +110,22 @@ def _absorber(
     return features[1 + best].name if fires else ""
 
 
-def ceiling_share(
+def ceiling(
     encoded: Mapping[int, activation_pb2.EncodedText],
-    indices: Sequence[int],
     reference_max: float,
     thresholds: OutcomeThresholds,
-) -> float | None:
+) -> agent_pb2.Ceiling | None:
     """Share of cut exemplars that are still ACTIVE; None where none could be measured."""
     outcomes = []
-    for index in indices:
-        values = scored_values(encoded[index]) if index in encoded else np.empty((0, 1))
+    for _, text in sorted(encoded.items()):
+        values = scored_values(text)
         if len(values):
             outcomes.append(classify(float(values[:, 0].max()), reference_max, thresholds))
     if not outcomes:
         return None
-    return sum(o == experiment_pb2.PROBE_OUTCOME_ACTIVE for o in outcomes) / len(outcomes)
+    active = sum(outcome == experiment_pb2.PROBE_OUTCOME_ACTIVE for outcome in outcomes)
+    return agent_pb2.Ceiling(
+        active_share=active / len(outcomes),
+        exemplar_count=len(outcomes),
+        tokens_each_side=CEILING_TOKENS_EACH_SIDE,
+    )

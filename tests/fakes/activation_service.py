@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from saexplain.activation.v1 import activation_pb2, activation_pb2_grpc
-from saexplain.common.v1 import feature_pb2, text_pb2, window_pb2
+from saexplain.common.v1 import feature_pb2, text_pb2, vocabulary_pb2, window_pb2
 from services.common.canonical import digest
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.common.names import parse_feature
@@ -93,6 +93,31 @@ class FakeActivation(activation_pb2_grpc.ActivationServiceServicer):
             ]
         )
 
+    async def GetVocabularyProbe(
+        self, request: Any, context: Any
+    ) -> activation_pb2.GetVocabularyProbeResponse:
+        await self.script.enter("GetVocabularyProbe", request)
+        _check_index(request.index)
+        feature = parse_feature(request.name, "name").index
+        return activation_pb2.GetVocabularyProbeResponse(
+            probes=[_short_probe(feature)], index=request.index
+        )
+
+    async def ProbeVocabulary(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[activation_pb2.ProbeVocabularyResponse]:
+        await self.script.enter("ProbeVocabulary", request)
+        ids = list(request.token_ids)
+        tokens = [world.token_of(token) for token in ids]
+        values = [[world.value(f, t) for f in request.feature_indices] for t in tokens]
+        yield activation_pb2.ProbeVocabularyResponse(total_token_count=len(ids))
+        yield activation_pb2.ProbeVocabularyResponse(
+            values=activation_pb2.TokenValuesPage(
+                token_ids=to_tensor(np.array(ids, dtype=np.int32)),
+                activations=to_tensor(np.array(values, dtype=np.float32)),
+            )
+        )
+
     async def Encode(
         self, request: Any, context: Any
     ) -> AsyncIterator[activation_pb2.EncodeResponse]:
@@ -143,6 +168,26 @@ class FakeActivation(activation_pb2_grpc.ActivationServiceServicer):
 def _check_index(index: str) -> None:
     if index != world.INDEX:
         raise FailedPrecondition(f"there is no {index}", "INDEX_NOT_BUILT")
+
+
+def _short_probe(feature: int) -> vocabulary_pb2.CarrierProbe:
+    """What a feature does at its words, behind nothing in particular."""
+    words = world.FEATURES.get(feature, ())
+    return vocabulary_pb2.CarrierProbe(
+        carrier=vocabulary_pb2.Carrier(name="short-1", kind=vocabulary_pb2.CARRIER_KIND_SHORT),
+        probed_token_count=2 * len(world.WORDS),
+        top_tokens=[
+            vocabulary_pb2.TokenActivation(
+                token_id=world.token_id(f" {word}"),
+                token_bytes=f" {word}".encode(),
+                activation=world.value(feature, word),
+                relative_activation=world.value(feature, word) / REFERENCE_MAX,
+            )
+            for word in words
+        ],
+        positive_token_count=2 * len(words),
+        active_token_count=2 * len(words),
+    )
 
 
 def _weighted(identifier: int) -> text_pb2.WeightedToken:

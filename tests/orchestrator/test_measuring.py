@@ -89,8 +89,14 @@ def test_only_near_neighbours_are_measured() -> None:
 
 
 def test_the_ceiling_is_the_share_of_cut_exemplars_that_stay_active() -> None:
-    """By hand: active, weak, not measured: 1 of the 2 that were measured."""
-    texts = {3: encoded([[9, 0]]), 4: encoded([[3, 0]])}
-    share = measuring.ceiling_share(texts, [3, 4, 5], 10.0, OutcomeThresholds())
-    assert share == 0.5
-    assert measuring.ceiling_share({}, [3], 10.0, OutcomeThresholds()) is None
+    """By hand: active, weak, without a scored token: 1 of the 2 that were measured."""
+    texts = {
+        3: encoded([[9, 0]]),
+        4: encoded([[3, 0]]),
+        5: encoded([[9, 0]], scored_begin=1),
+    }
+    ceiling = measuring.ceiling(texts, 10.0, OutcomeThresholds())
+    assert ceiling is not None
+    assert (ceiling.active_share, ceiling.exemplar_count) == (0.5, 2)
+    assert ceiling.tokens_each_side == measuring.CEILING_TOKENS_EACH_SIDE
+    assert measuring.ceiling({}, 10.0, OutcomeThresholds()) is None

@@ -8,10 +8,14 @@ from temporalio import activity
 from saexplain.activation.v1 import activation_pb2
 from saexplain.agent.v1 import agent_pb2
 from saexplain.common.v1 import feature_pb2, window_pb2
+from saexplain.explanation.v1 import dossier_pb2
+from services.common.errors import FailedPrecondition
+from services.common.grpc_client import rpc_errors
 from services.common.names import parse_feature
-from services.orchestrator import evidence
-from services.orchestrator.activities.calls import unary
+from services.orchestrator import evidence, measuring, vocabulary
+from services.orchestrator.activities.calls import encode, unary
 from services.orchestrator.activities.workspace import Workspace, attempt, scope
+from services.orchestrator.activity_shell import remaining_seconds
 from services.orchestrator.records import StepCall, StepResult
 
 
@@ -67,7 +71,8 @@ class GatherActivities:
 
     @activity.defn(name="list_token_neighbors")
     async def list_token_neighbors(self, call: StepCall) -> StepResult:
-        """ListTokenNeighbors of the strongest peak tokens: stores the whole evidence."""
+        """The last step of gathering: neighbours of the strongest peak tokens, vocabulary
+        probe and ceiling. Stores the whole evidence."""
         plan = await self._work.plan(call)
         facts = await self._work.load(call.inputs["facts"], feature_pb2.FeatureFacts)
         windows = await self._work.load(
@@ -83,14 +88,17 @@ class GatherActivities:
                     sae=plan.sae.name, token_ids=tokens, count=evidence.NEIGHBORS_PER_TOKEN
                 )
                 neighbors = await unary(self._work.services.activation.ListTokenNeighbors, request)
-            return evidence.evidence(facts, explain, neighbors.neighbors)
+            gathered = evidence.evidence(facts, explain, neighbors.neighbors)
+            await self._add_vocabulary(plan, gathered)
+            await self._add_ceiling(plan, gathered)
+            return gathered
 
         gathered, ref = await self._work.keep(
             call, "list_token_neighbors", agent_pb2.Evidence, compute
         )
         count = len(gathered.token_neighbors)
         await self._work.note(
-            call, "list_token_neighbors", f"Neighbours of {count} peak tokens.", label="gather"
+            call, "list_token_neighbors", evidence.summary(gathered), label="gather"
         )
         return StepResult(artifact=ref, count=count, attempt=attempt())
 
@@ -151,6 +159,58 @@ class GatherActivities:
             has_pattern=any(h.HasField("pattern") for h in proposed.hypotheses),
             attempt=attempt(),
         )
+
+    async def _add_vocabulary(self, plan: dossier_pb2.Plan, gathered: agent_pb2.Evidence) -> None:
+        """The probe that is kept with the index, and the one behind the best exemplar."""
+        request = activation_pb2.GetVocabularyProbeRequest(name=plan.feature, index=plan.index)
+        try:
+            kept = await unary(self._work.services.activation.GetVocabularyProbe, request)
+        except FailedPrecondition as error:
+            if error.reason != "ANNOTATION_NOT_BUILT":
+                raise
+            gathered.vocabulary_absent_reason = error.message
+            return
+        gathered.vocabulary_probes.extend(kept.probes)
+        prefix = vocabulary.exemplar_prefix(gathered.windows)
+        if prefix is None:
+            return
+        pieces = vocabulary.candidates(kept.probes, gathered.windows, gathered.token_neighbors)
+        if not pieces:
+            return
+        feature = parse_feature(plan.feature, "feature")
+        pages = await self._values(
+            vocabulary.exemplar_request(feature.sae_name, feature.index, prefix, pieces)
+        )
+        gathered.vocabulary_probes.append(
+            vocabulary.exemplar_probe(
+                prefix,
+                pieces,
+                pages,
+                gathered.facts.reference_max,
+                plan.thresholds.active_share,
+            )
+        )
+
+    async def _values(
+        self, request: activation_pb2.ProbeVocabularyRequest
+    ) -> list[activation_pb2.TokenValuesPage]:
+        probe = self._work.services.activation.ProbeVocabulary
+        async with rpc_errors():
+            return [
+                response.values
+                async for response in probe(request, timeout=remaining_seconds())
+                if response.HasField("values")
+            ]
+
+    async def _add_ceiling(self, plan: dossier_pb2.Plan, gathered: agent_pb2.Evidence) -> None:
+        """Encodes the exemplars again, cut to the length of a probe."""
+        feature = parse_feature(plan.feature, "feature")
+        texts = measuring.ceiling_inputs(evidence.top_windows(gathered.windows))
+        encoded, _ = await encode(self._work.services, feature.sae_name, texts, [feature.index])
+        thresholds = measuring.outcome_thresholds(plan.thresholds)
+        ceiling = measuring.ceiling(encoded, gathered.facts.reference_max, thresholds)
+        if ceiling is not None:
+            gathered.ceiling.CopyFrom(ceiling)
 
     async def _list(
         self,

@@ -8,14 +8,14 @@ from saexplain.activation.v1 import activation_pb2
 from saexplain.agent.v1 import agent_pb2
 from saexplain.common.v1 import experiment_pb2
 from saexplain.explanation.v1 import dossier_pb2
-from services.orchestrator import evidence, measuring
+from services.orchestrator import measuring
 from services.orchestrator.activities.calls import encode
 from services.orchestrator.activities.workspace import Workspace, attempt
 from services.orchestrator.records import StepCall, StepResult
 
 
 class MeasuringActivities:
-    """Encodes probes, and in the first round the cut exemplars for the ceiling."""
+    """Encodes probes."""
 
     def __init__(self, work: Workspace) -> None:
         self._work = work
@@ -29,7 +29,7 @@ class MeasuringActivities:
 
         async def compute() -> dossier_pb2.Dossier:
             gathered = await self._work.load(call.inputs["evidence"], agent_pb2.Evidence)
-            fragment, backend = await self._measure(call, plan, design, gathered)
+            fragment, backend = await self._measure(call.round, plan, design, gathered)
             backends.append(backend)
             return fragment
 
@@ -51,7 +51,7 @@ class MeasuringActivities:
 
     async def _measure(
         self,
-        call: StepCall,
+        number: int,
         plan: dossier_pb2.Plan,
         design: agent_pb2.DesignProbesResponse,
         gathered: agent_pb2.Evidence,
@@ -59,23 +59,15 @@ class MeasuringActivities:
         thresholds = measuring.outcome_thresholds(plan.thresholds)
         features = measuring.measured_features(gathered.facts)
         texts = [activation_pb2.TextInput(text=probe.text) for probe in design.probes]
-        probe_count = len(texts)
-        if call.round == 1:
-            texts += measuring.ceiling_inputs(evidence.top_windows(gathered.windows))
         encoded, backend = await encode(
             self._work.services, plan.sae.name, texts, [feature.index for feature in features]
         )
         fragment = dossier_pb2.Dossier()
-        measured = fragment.rounds.add(round=call.round, refused_probes=design.refused_probes)
+        measured = fragment.rounds.add(round=number, refused_probes=design.refused_probes)
         for index, probe in enumerate(design.probes):
             measured.results.append(
                 measuring.probe_result(
                     probe, encoded.get(index), gathered.facts, thresholds, features
                 )
             )
-        ceiling = measuring.ceiling_share(
-            encoded, range(probe_count, len(texts)), gathered.facts.reference_max, thresholds
-        )
-        if ceiling is not None:
-            fragment.ceiling = ceiling
         return fragment, backend
