@@ -160,7 +160,8 @@ def family_of(config: Any) -> Family:
     """The family of a model, by its configuration.
 
     Raises:
-        Unimplemented: UNSUPPORTED, naming the family and the known ones.
+        Unimplemented: UNSUPPORTED, naming the family and the known ones, or the setting that
+            makes a row's values depend on what stands behind it or beside it.
     """
     name = str(getattr(config, "model_type", ""))
     if name not in FAMILIES:
@@ -169,7 +170,21 @@ def family_of(config: Any) -> Family:
             f"{', '.join(sorted(FAMILIES))} are",
             metadata={"family": name},
         )
+    text: Any = config.get_text_config()
+    _check_rows_stand_alone(text)
     return FAMILIES[name]
+
+
+def _check_rows_stand_alone(text: Any) -> None:
+    """Padding and packing rest on it that nothing behind a token reaches it."""
+    if getattr(text, "use_bidirectional_attention", False):
+        raise Unimplemented("use_bidirectional_attention: tokens would see what follows them")
+    rope = getattr(text, "rope_parameters", None) or {}
+    for parameters in (rope, *rope.values()):
+        if isinstance(parameters, dict) and parameters.get("rope_type") == "longrope":
+            raise Unimplemented(
+                "rope_type 'longrope': positions would be read by the longest row of a batch"
+            )
 
 
 def submodule(root: nn.Module, path: str) -> nn.Module:

@@ -13,12 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
+    MistralConfig,
+)
 
 from benchmarks.exactness.compare import compare
 from benchmarks.exactness.families import configurations
 from benchmarks.exactness.references import Values
 from benchmarks.exactness.run import LAYER, FamilyRun
 from benchmarks.exactness.saes import KINDS, Kind
+from services.activation.encoder.families import family_of
 from services.activation.encoder.hooks import HookPoint, Site, parse_hook
 from services.activation.encoder.model import load_model
 from services.activation.encoder.sources import ModelSource
@@ -96,6 +103,41 @@ def test_an_unknown_family_is_refused_by_name(tmp_path: Path) -> None:
     GPTJConfig(n_layer=2, n_embd=8, n_head=2).save_pretrained(tmp_path)
     with pytest.raises(Unimplemented, match=r"gptj.*llama"):
         load_model(ModelSource(str(tmp_path)), 1)
+
+
+def test_a_model_whose_rows_do_not_stand_alone_is_refused() -> None:
+    """Guards against padding that reaches a token from behind."""
+    for name, config in {
+        "use_bidirectional_attention": Gemma3TextConfig(use_bidirectional_attention=True),
+        "longrope": MistralConfig(
+            rope_parameters={
+                "rope_type": "longrope",
+                "rope_theta": 10_000.0,
+                "original_max_position_embeddings": 64,
+                "short_factor": [1.0] * 64,
+                "long_factor": [2.0] * 64,
+            }
+        ),
+    }.items():
+        with pytest.raises(Unimplemented, match=name):
+            family_of(config)
+
+
+def test_the_language_model_beside_a_vision_tower_is_found(tmp_path: Path) -> None:
+    """Guards against Gemma 3 of 4B and more, whose language model lies one module deeper."""
+    text = configurations()["gemma3_text"].to_dict()
+    vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    tower = {**vision, "num_attention_heads": 1, "image_size": 28, "patch_size": 14}
+    torch.manual_seed(0)
+    whole = Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=tower))
+    whole.eval().save_pretrained(tmp_path)
+    model = load_model(ModelSource(str(tmp_path)), LAYER + 1)
+    assert model.layer_count == LAYER + 1
+    ids = torch.arange(2, 40)[None]
+    with torch.no_grad():
+        expected = whole(ids, output_hidden_states=True).hidden_states[LAYER + 1]
+    states = model.hidden_states(ids, HookPoint(LAYER, Site.RESIDUAL_POST))
+    torch.testing.assert_close(states, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_several_places_come_from_one_pass(run: FamilyRun) -> None:
