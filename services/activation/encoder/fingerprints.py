@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from services.activation.encoder.families import submodule
 from services.activation.encoder.identity import Fingerprints, canonical_json, digest
 from services.activation.encoder.model import CutModel
 from services.activation.encoder.sae import Sae
@@ -24,6 +25,8 @@ from services.activation.encoder.tokenizer import TextTokenizer
 
 CACHE_FILE = ".saexplain-fingerprints.json"
 _WEIGHT_PATTERNS = ("*.safetensors", "config.json")
+_SCHEME = 2
+"""Of what a model's fingerprint covers; remembered answers of another one are not used."""
 _NEUTRAL: Mapping[str, Any] = {
     "head_index": None,
     "prepend_bos": True,
@@ -64,14 +67,15 @@ def sae_fingerprint(sae: Sae) -> str:
 
 
 def model_fingerprint(model: CutModel, source: ModelSource, layer_count: int) -> str:
-    """Embedding and the first ``layer_count`` blocks.
+    """Embedding, learned positions where there are any, and the first ``layer_count`` blocks.
 
     A folder's answer is remembered beside its files; where that folder cannot be written, it is
     computed at every start.
     """
     folder = source.folder
     cache = folder / CACHE_FILE if folder else None
-    state = {"layer_count": layer_count, "files": _file_states(folder) if folder else []}
+    files = _file_states(folder) if folder else []
+    state = {"layer_count": layer_count, "files": files, "scheme": _SCHEME}
     key = digest(state)
     known = _read_cache(cache)
     if cache is not None and key in known:
@@ -95,6 +99,9 @@ def fingerprints_of(
 
 def _cut_tensors(model: CutModel, layer_count: int) -> dict[str, Tensor]:
     tensors = {"embedding": model.embedding}
+    if model.family.positions is not None:
+        learned = submodule(model.base, model.family.positions).state_dict()
+        tensors.update({f"positions.{name}": value for name, value in learned.items()})
     for index, block in enumerate(model.blocks[:layer_count]):
         tensors.update({f"{index}.{name}": value for name, value in block.state_dict().items()})
     return tensors
