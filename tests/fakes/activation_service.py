@@ -164,6 +164,17 @@ class FakeActivation(activation_pb2_grpc.ActivationServiceServicer):
             summary=activation_pb2.IndexSummary(token_count=3 * SHARD_TOKENS, document_count=30),
         )
 
+    async def AnnotateIndex(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[activation_pb2.AnnotateIndexResponse]:
+        await self.script.enter("AnnotateIndex", request)
+        if request.key not in self.merged:
+            raise FailedPrecondition("there is no index yet", "INDEX_NOT_BUILT")
+        yield activation_pb2.AnnotateIndexResponse(done_row_count=1, total_row_count=2)
+        yield activation_pb2.AnnotateIndexResponse(
+            done_row_count=2, total_row_count=2, done=True, artifact_fingerprint="ef" * 32
+        )
+
 
 def _check_index(index: str) -> None:
     if index != world.INDEX:

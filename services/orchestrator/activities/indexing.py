@@ -73,7 +73,12 @@ class IndexingActivities:
 
     @activity.defn(name="merge_index")
     async def merge_index(self, call: IndexCall) -> BuildIndexOutput:
-        """MergeIndex: one index from all shards; ends the build well."""
+        """MergeIndex and AnnotateIndex: one index from all shards, with its vocabulary probe
+        and its facts beside it; ends the build well. Both are there at once after a repeat.
+
+        Raises:
+            Unavailable: the stream ended before the annotations were stored.
+        """
         request = activation_pb2.MergeIndexRequest(
             config=_config(call),
             key=call.key,
@@ -81,6 +86,7 @@ class IndexingActivities:
             index_id=parse_index(call.index)[1],
         )
         merged = await unary(self._services.indexer.MergeIndex, request)
+        await self._annotate(call, merged.key)
         await self._store.succeed(
             call.index, merged.summary, merged.artifact_fingerprint, self._now()
         )
@@ -95,6 +101,16 @@ class IndexingActivities:
                 reason=call.reason, message=call.message, step=call.step
             )
         await self._store.end(call.index, failure, self._now())
+
+    async def _annotate(self, call: IndexCall, key: str) -> None:
+        request = activation_pb2.AnnotateIndexRequest(config=_config(call), key=key)
+        done = False
+        async with rpc_errors():
+            stream = self._services.indexer.AnnotateIndex(request, timeout=remaining_seconds())
+            async for progress in stream:
+                done = progress.done
+        if not done:
+            raise Unavailable("the annotation of the index broke off")
 
     async def _write(self, call: IndexCall, progress: activation_pb2.IndexShardResponse) -> None:
         shard = ShardProgress(
