@@ -132,18 +132,18 @@ class IndexBuilder:
             FailedPrecondition: FINGERPRINT_MISMATCH where the request has another key.
             Cancelled: ``cancelled`` said so between two forward passes.
         """
-        loaded = self._load(request.sae_id)
-        plan = self._plan_of(request, loaded, key, cancelled)
-        chunks = plan.shard_chunks(shard, shard_count)
-        folder = self._part(key, shard, shard_count)
-        if folder.is_dir() or self._library.holds(key):
-            total = sum(chunk_tokens(plan, chunk) for chunk in chunks)
-            report(Progress(total, total, 0.0))
-            return
-        encoder = BoundEncoder(
-            loaded.encoder.model, loaded.sae, plan.config.batch_token_budget, cancelled
-        )
-        sweep_chunks(plan, encoder, chunks, folder, clock=self._clock, report=report)
+        with self._load.lease(request.sae_id) as loaded:
+            plan = self._plan_of(request, loaded, key, cancelled)
+            chunks = plan.shard_chunks(shard, shard_count)
+            folder = self._part(key, shard, shard_count)
+            if folder.is_dir() or self._library.holds(key):
+                total = sum(chunk_tokens(plan, chunk) for chunk in chunks)
+                report(Progress(total, total, 0.0))
+                return
+            encoder = BoundEncoder(
+                loaded.encoder.model, loaded.sae, plan.config.batch_token_budget, cancelled
+            )
+            sweep_chunks(plan, encoder, chunks, folder, clock=self._clock, report=report)
 
     def merge(
         self,

@@ -29,7 +29,7 @@ from services.activation.index.layout import Ints
 from services.activation.index.misses import MissFinder
 from services.activation.index.partial import PartFolder, Partial, join_partials
 from services.activation.index.plan import IndexPlan, plan_facts
-from services.activation.index.pool import FEATURE_BLOCK, PoolTable
+from services.activation.index.pool import PoolTable, block_size
 from services.activation.index.records import Floats, Records
 from services.activation.index.selection import split_of
 from services.activation.index.spool import blocks
@@ -38,6 +38,7 @@ from services.common.errors import Cancelled, FailedPrecondition
 
 Neighbors = Callable[[range], list[Ints]]
 """Per feature of a block the features whose decoder directions are close, nearest first."""
+_PARTS_AT_ONCE = 4
 _STRONG_SHARE = 0.5
 """Exemplars at this share of the reference maximum or above show what a feature peaks on."""
 
@@ -70,10 +71,10 @@ def merge_parts(
         temporary = Path(scratch) / "index"
         temporary.mkdir()
         writer = _Writer(plan, feature_count, temporary, Path(scratch))
-        for block in blocks(feature_count, FEATURE_BLOCK):
+        for block in blocks(feature_count, block_size(feature_count)):
             if cancelled():
                 raise Cancelled("the index is no longer wanted")
-            writer.add(join_partials(plan, [part.block(block) for part in parts]), block)
+            writer.add(_joined(plan, parts, block), block)
         table = PoolTable(folders, feature_count, Path(scratch))
         writer.find_misses(table, neighbors)
         writer.finish()
@@ -81,12 +82,21 @@ def merge_parts(
 
 
 def _check_complete(plan: IndexPlan, parts: Sequence[PartFolder]) -> int:
-    nothing = join_partials(plan, [part.block(range(0)) for part in parts])
+    nothing = _joined(plan, parts, range(0))
     missing = sorted(set(range(plan.chunk_count)) - set(nothing.chunks.tolist()))
     if missing:
         message = f"{len(missing)} of {plan.chunk_count} chunks are missing, first {missing[0]}"
         raise FailedPrecondition(message, reason="ARTIFACT_CORRUPT")
     return nothing.feature_count
+
+
+def _joined(plan: IndexPlan, parts: Sequence[PartFolder], block: range) -> Partial:
+    """One block of all parts, a few in memory at a time."""
+    whole = parts[0].block(block)
+    for few in blocks(len(parts) - 1, _PARTS_AT_ONCE):
+        more = [parts[place + 1].block(block) for place in few]
+        whole = join_partials(plan, [whole, *more])
+    return whole
 
 
 class _Writer:
@@ -127,7 +137,7 @@ class _Writer:
         )
         rows = np.zeros(self._features, np.int64)
         counts = np.zeros((self._features, SPLIT_COUNT, 3), np.int64)
-        for block in blocks(self._features, FEATURE_BLOCK):
+        for block in blocks(self._features, block_size(self._features)):
             for feature, near in zip(block, neighbors(block), strict=True):
                 if feature not in self._exemplars:
                     continue

@@ -24,11 +24,13 @@ from services.activation.index.grid import bin_of
 from services.activation.index.hashing import priorities
 from services.activation.index.layout import Ints, Layout
 from services.activation.index.records import Floats
+from services.activation.index.spool import blocks, group_starts
 
 NEIGHBOR_COUNT = 5
 NEIGHBOR_COSINE = 0.1
 """Decoders that are less alike are no neighbours."""
 _SALT = 0x6D697373
+_BLOCK_WINDOWS = 2**12
 _CUES = 16
 """Tokens of context that a feature's exemplars are recognised by."""
 _SHARED_CUES = 2
@@ -144,11 +146,11 @@ class MissFinder:
         chosen = chosen[np.lexsort((chosen, rung[chosen]))]
         return Misses(self._windows[chosen], rung[chosen], counts.reshape(SPLIT_COUNT, -1))
 
-    def _windows_with(self, token: int) -> Ints:
+    def _windows_with(self, token: int) -> NDArray[np.int32]:
         """Places in the pool of windows that hold a token."""
         at = int(np.searchsorted(self._tokens, token))
         if at == len(self._tokens) or int(self._tokens[at]) != token:
-            return np.empty(0, np.int64)
+            return np.empty(0, np.int32)
         return self._places[self._bounds[at] : self._bounds[at + 1]]
 
     def _spread(self, tokens: Ints) -> Ints:
@@ -169,13 +171,19 @@ def nearest(cosines: NDArray[np.float32], feature: int) -> Ints:
     return found
 
 
-def _inverted(layout: Layout, windows: Ints) -> tuple[Ints, Ints, Ints]:
+def _inverted(layout: Layout, windows: Ints) -> tuple[Ints, NDArray[np.int32], Ints]:
     """Tokens of some windows, ascending; places in ``windows`` that hold them; bounds of these."""
-    length = layout.window_length[windows]
-    place = np.repeat(np.arange(len(windows)), length)
-    within = np.arange(len(place)) - np.repeat(np.cumsum(length) - length, length)
-    token = np.asarray(layout.tokens[layout.window_start[windows][place] + within], np.int64)
-    pairs = np.unique(token * len(windows) + place)
-    token, place = np.divmod(pairs, max(1, len(windows)))
-    tokens, starts = np.unique(token, return_index=True)
-    return tokens, place, np.concatenate([starts, [len(place)]]).astype(np.int64)
+    parts = [np.empty(0, np.int64)]
+    for block in blocks(len(windows), _BLOCK_WINDOWS):
+        mine = windows[block.start : block.stop]
+        length = layout.window_length[mine]
+        place = np.repeat(np.arange(len(mine)), length)
+        within = np.arange(len(place)) - np.repeat(np.cumsum(length) - length, length)
+        token = np.asarray(layout.tokens[layout.window_start[mine][place] + within], np.int64)
+        parts.append(np.unique(token << 32 | (place + block.start)))
+    pairs = np.concatenate(parts)
+    pairs.sort()
+    place = (pairs & 0xFFFF_FFFF).astype(np.int32)
+    pairs >>= 32
+    starts = group_starts(pairs)
+    return pairs[starts], place, np.concatenate([starts, [len(place)]]).astype(np.int64)

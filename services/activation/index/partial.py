@@ -7,7 +7,9 @@ never summed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -110,79 +112,104 @@ def join_partials(plan: IndexPlan, parts: Sequence[Partial]) -> Partial:
 
 
 def save_partial(partial: Partial, folder: Path) -> None:
-    """Write one part as arrays in ``folder``, beside what is there."""
+    """Write one part as arrays in ``folder``, beside what is there. Its tables are sorted by
+    feature, so a block of features is a run of each."""
     arrays: dict[str, Any] = {
         "key": np.array(partial.key),
         "feature_count": np.array(partial.feature_count),
-        **{name: getattr(partial, name) for name in _PLAIN},
+        "chunks": partial.chunks,
+        "panel_hits": partial.panel_hits,
+        "reference": partial.reference,
+        **{
+            name: np.ascontiguousarray(np.swapaxes(getattr(partial, name), 0, 1))
+            for name in _HISTOGRAMS
+        },
     }
     for name, kind in _GROUPS.items():
         group = getattr(partial, name)
         arrays |= {f"{name}.{f.name}": getattr(group, f.name) for f in fields(kind)}
+        rows = np.bincount(group.feature, minlength=partial.feature_count)
+        arrays[f"{name}.bounds"] = np.concatenate([[0], np.cumsum(rows)])
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
 class PartFolder:
-    """One part on disk, mapped; read block by block of features.
+    """One part on disk, read block by block of features; nothing of it stays in memory.
 
     Raises:
         FailedPrecondition: ARTIFACT_CORRUPT where it is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key = str(self._array("key"))
-        self.feature_count = int(self._array("feature_count"))
-        self._plain = {name: self._array(name) for name in _PLAIN}
-        self._groups: dict[str, dict[str, NDArray[Any]]] = {
-            name: {f.name: self._array(f"{name}.{f.name}") for f in fields(kind)}
-            for name, kind in _GROUPS.items()
-        }
+        self._folder = folder
+        self.key = str(self._whole("key"))
+        self.feature_count = int(self._whole("feature_count"))
 
     def block(self, features: range) -> Partial:
         """What the part holds of some features. Histograms are those of the block; everything
         else counts features as the whole index does; panel hits come with every block."""
-        groups: dict[str, Any] = {}
-        for name, kind in _GROUPS.items():
-            arrays = self._groups[name]
-            rows = slice(*np.searchsorted(arrays["feature"], [features.start, features.stop]))
-            groups[name] = kind(**_run(arrays, rows))
-        block = slice(features.start, features.stop)
+        groups: dict[str, Any] = {name: self._group(name, features) for name in _GROUPS}
+        tokens, windows = (
+            np.swapaxes(self._rows(name, features.start, features.stop), 0, 1)
+            for name in _HISTOGRAMS
+        )
         return Partial(
             key=self.key,
+            chunks=self._whole("chunks"),
             feature_count=self.feature_count,
-            token_histogram=np.asarray(self._plain["token_histogram"][:, block]),
-            window_histogram=np.asarray(self._plain["window_histogram"][:, block]),
-            panel_hits=np.asarray(self._plain["panel_hits"]),
-            chunks=np.asarray(self._plain["chunks"]),
-            reference=np.asarray(self._plain["reference"]),
+            token_histogram=tokens,
+            window_histogram=windows,
+            panel_hits=self._whole("panel_hits"),
+            reference=self._whole("reference"),
             **groups,
         )
 
-    def _array(self, name: str) -> NDArray[Any]:
-        path = self.folder / f"{name}.npy"
+    def _group(self, name: str, features: range) -> Any:
+        """The rows of a table that belong to some features, with their entries."""
+        bounds = self._rows(f"{name}.bounds", features.start, features.stop + 1)
+        first, last = int(bounds[0]), int(bounds[-1])
+        kind = _GROUPS[name]
+        if kind is DocumentMaxima:
+            columns = [self._rows(f"{name}.{f.name}", first, last) for f in fields(kind)]
+            return DocumentMaxima(*columns)
+        offsets = self._rows(f"{name}.offsets", first, last + 1)
+        entries = (int(offsets[0]), int(offsets[-1]))
+        return Records(
+            feature=self._rows(f"{name}.feature", first, last),
+            window=self._rows(f"{name}.window", first, last),
+            maximum=self._rows(f"{name}.maximum", first, last),
+            peak=self._rows(f"{name}.peak", first, last),
+            offsets=offsets - offsets[0],
+            position=self._rows(f"{name}.position", *entries),
+            value=self._rows(f"{name}.value", *entries),
+        )
+
+    def _whole(self, name: str) -> NDArray[Any]:
+        with self._damage_named(name) as path:
+            array: NDArray[Any] = np.load(path, allow_pickle=False)
+            return array
+
+    def _rows(self, name: str, begin: int, end: int) -> NDArray[Any]:
+        """A run of rows of an array, read from its file."""
+        with self._damage_named(name) as path, path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, kind = np.lib.format.read_array_header_1_0(file)
+            width = int(np.prod(shape[1:], dtype=np.int64))
+            file.seek(begin * width * kind.itemsize, os.SEEK_CUR)
+            count = (end - begin) * width
+            values: NDArray[Any] = np.frombuffer(file.read(count * kind.itemsize), kind)
+            return values.reshape(end - begin, *shape[1:])
+
+    @contextmanager
+    def _damage_named(self, name: str) -> Iterator[Path]:
+        path = self._folder / f"{name}.npy"
         try:
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            yield path
         except (OSError, ValueError, EOFError) as error:
             message = f"part of an index at {path} is missing or damaged: {error}"
             raise FailedPrecondition(message, reason="ARTIFACT_CORRUPT") from error
-        return array
 
 
-def _run(arrays: dict[str, NDArray[Any]], rows: slice) -> dict[str, NDArray[Any]]:
-    """A run of rows of a table, its entries too where rows own some."""
-    if "offsets" not in arrays:
-        return {name: np.asarray(array[rows]) for name, array in arrays.items()}
-    offsets = np.asarray(arrays["offsets"][rows.start : rows.stop + 1])
-    entries = slice(int(offsets[0]), int(offsets[-1]))
-    return {
-        name: offsets - offsets[0]
-        if name == "offsets"
-        else np.asarray(array[entries if name in ("position", "value") else rows])
-        for name, array in arrays.items()
-    }
-
-
-_PLAIN = ("chunks", "token_histogram", "window_histogram", "panel_hits", "reference")
+_HISTOGRAMS = ("token_histogram", "window_histogram")
 _GROUPS: dict[str, Any] = {"top": Records, "samples": Records, "documents": DocumentMaxima}

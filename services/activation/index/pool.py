@@ -21,9 +21,12 @@ from services.activation.index.plan import IndexPlan
 from services.activation.index.records import Records
 from services.activation.index.spool import group_starts
 
-FEATURE_BLOCK = 256
-"""Features whose records are merged together: bounds memory, not the result."""
 _HIT = np.dtype([("feature", "<u4"), ("place", "<u4"), ("bin", "u1")])
+
+
+def block_size(feature_count: int) -> int:
+    """Features whose records are merged together: bounds memory, not the result."""
+    return min(64, max(8, -(-feature_count // 64)))
 
 
 class PoolHits:
@@ -32,19 +35,19 @@ class PoolHits:
     def __init__(self, plan: IndexPlan, feature_count: int, folder: Path) -> None:
         self._windows = plan.pool_windows
         self._folder = folder
-        self._blocks = -(-feature_count // FEATURE_BLOCK)
+        self._block_size = block_size(feature_count)
 
     def add(self, records: Records) -> None:
         """Append the records of windows that belong to the pool."""
         pool = self._windows
         place = np.minimum(np.searchsorted(pool, records.window), max(0, len(pool) - 1))
         mine = np.flatnonzero(pool[place] == records.window)
-        block = records.feature[mine] // FEATURE_BLOCK
+        block = records.feature[mine] // self._block_size
         mine = mine[np.argsort(block, kind="stable")]
         hits = np.empty(len(mine), dtype=_HIT)
         hits["feature"], hits["place"] = records.feature[mine], place[mine]
         hits["bin"] = bin_of(records.maximum[mine])
-        sorted_block = records.feature[mine] // FEATURE_BLOCK
+        sorted_block = records.feature[mine] // self._block_size
         bounds = [*group_starts(sorted_block).tolist(), len(hits)]
         for begin, end in itertools.pairwise(bounds):
             with pool_file(self._folder, int(sorted_block[begin])).open("ab") as file:
@@ -58,7 +61,7 @@ class PoolTable:
         counts = np.zeros(feature_count, np.int64)
         places, bins = scratch / "pool-places.bin", scratch / "pool-bins.bin"
         with places.open("wb") as place_file, bins.open("wb") as bin_file:
-            for block in range(-(-feature_count // FEATURE_BLOCK)):
+            for block in range(-(-feature_count // block_size(feature_count))):
                 hits = _block_hits(folders, block)
                 counts += np.bincount(hits["feature"], minlength=feature_count)
                 place_file.write(hits["place"].tobytes())
