@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
     "throughput": ["-m", "benchmarks.throughput"],
+    "exactness": ["-m", "benchmarks.exactness"],
     "lexical_quality": ["-m", "benchmarks.lexical_quality"],
     "index_rebuild": ["-m", "demo.build_index", "--check"],
 }

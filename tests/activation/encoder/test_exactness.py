@@ -27,7 +27,7 @@ from benchmarks.exactness.run import LAYER, FamilyRun
 from benchmarks.exactness.saes import KINDS, Kind
 from services.activation.encoder.families import family_of
 from services.activation.encoder.hooks import HookPoint, Site, parse_hook
-from services.activation.encoder.model import load_model
+from services.activation.encoder.model import load_model, pad_rows
 from services.activation.encoder.sources import ModelSource
 from services.common.errors import Unimplemented
 
@@ -63,6 +63,15 @@ def test_centred_weights_are_emulated_where_transformer_lens_centres(run: Family
     for site in (Site.RESIDUAL_POST, Site.MLP_OUT, Site.MLP_HIDDEN):
         result = run.check(site, STANDARD, centred=True)
         assert result.difference.within, result
+
+
+def test_a_padded_batch_equals_rows_run_alone(run: FamilyRun) -> None:
+    """Guards against padding that reaches a token, through attention or through positions."""
+    hook = HookPoint(LAYER, Site.RESIDUAL_POST)
+    padded = run.model.hidden_states(pad_rows(run.rows), hook)
+    for row, states in zip(run.rows, padded, strict=True):
+        alone = run.model.hidden_states(torch.from_numpy(row)[None], hook)[0]
+        torch.testing.assert_close(states[: len(row)], alone, rtol=1e-4, atol=1e-4)
 
 
 def test_parallel_blocks_have_no_residual_between(run: FamilyRun) -> None:
