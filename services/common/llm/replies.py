@@ -16,7 +16,8 @@ _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
 _THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 # Keywords that strict modes refuse or that only cost tokens; validated here anyway.
-_LEFT_OUT = frozenset({"title", "default", "minLength", "maxLength"})
+# Descriptions are our docstrings: what a reply should hold is said by the prompt.
+_LEFT_OUT = frozenset({"title", "description", "default", "minLength", "maxLength"})
 
 
 class ReplyModel(BaseModel):

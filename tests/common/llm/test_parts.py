@@ -201,12 +201,22 @@ def test_a_broken_price_list_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_prompts_have_a_fingerprint_and_refuse_missing_values() -> None:
-    prompts = PromptSet("services.agent.explainers.sage")
-    again = PromptSet("services.agent.explainers.sage")
+    prompts = PromptSet("services.agent.explainers.llm")
+    again = PromptSet("services.agent.explainers.llm")
     assert prompts.fingerprint == again.fingerprint
     assert prompts.fingerprint != PromptSet("services.scorer.judges").fingerprint
     with pytest.raises(jinja2.UndefinedError):
         prompts.render("propose_hypotheses")
+
+
+def test_templates_stand_on_others_and_change_their_fingerprint() -> None:
+    """Guards against explainers that share a template and call it by one fingerprint."""
+    shared = PromptSet("services.agent.explainers.llm")
+    own = PromptSet("services.agent.explainers.paper", base=shared)
+    assert own.render("system") == shared.render("system")
+    assert own.fingerprint != shared.fingerprint
+    with pytest.raises(ValueError, match="two templates"):
+        PromptSet("services.agent.explainers.llm", base=shared)
 
 
 def test_a_folder_without_templates_is_a_defect() -> None:

@@ -42,7 +42,7 @@ from services.common.errors import Aborted
 
 _EXEMPLARS = 10
 _NEAR_MISSES = 4
-_RESULTS_PER_SIDE = 2
+_PASSED_PER_SIDE, _FAILED_PER_SIDE = 1, 2
 _STANDING = (HYPOTHESIS_STATUS_SUPPORTED, HYPOTHESIS_STATUS_OPEN)
 
 
@@ -108,7 +108,7 @@ def _telling(
             continue
         side = (probe.hypothesis_id, probe.predicted_active, result.passed)
         counts[side] += 1
-        if counts[side] <= _RESULTS_PER_SIDE:
+        if counts[side] <= (_PASSED_PER_SIDE if result.passed else _FAILED_PER_SIDE):
             kept.append(show_result(result, reference_max))
     return kept[::-1]
 

@@ -33,7 +33,7 @@ HYPOTHESES_PER_QUESTION = 6
 """So many hypotheses with 12 probes each fit the default limit of a reply."""
 
 _EXEMPLARS = 6
-_RESULTS_PER_HYPOTHESIS = 3
+_RESULTS_PER_HYPOTHESIS = 2
 
 
 async def design(

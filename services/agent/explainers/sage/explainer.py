@@ -40,7 +40,7 @@ class SageExplainer(AsksLanguageModel):
         positive_probe_count=6,
         negative_probe_count=6,
         verdict_source=VERDICT_SOURCE_CODE,
-        candidate_count=3,
+        candidate_count=2,
     )
 
     async def propose(self, request: ProposeHypothesesRequest) -> ProposeHypothesesResponse:

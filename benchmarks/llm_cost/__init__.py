@@ -1,0 +1,1 @@
+"""What an explainer costs in tokens of language models, on real prompts."""
