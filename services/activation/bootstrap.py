@@ -249,7 +249,8 @@ def _triton(
     from services.activation.triton.repository import triton_model_name
 
     def model_of(sae_id: str) -> str:
-        return triton_model_name(registry.sae(sae_id).model, settings.device)
+        model = registry.sae(sae_id).model
+        return triton_model_name(model, settings.device, registry.models[model].compute_dtype)
 
     backend = TritonBackend(
         settings.triton_address,

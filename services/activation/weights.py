@@ -31,6 +31,7 @@ def describe(loaded: LoadedSae) -> SaeDescription:
         vocabulary_size=model.vocabulary_size,
         maximum_positions=model.maximum_positions,
         prepend_bos=config.prepend_bos,
+        compute_dtype=model.compute_dtype,
     )
 
 

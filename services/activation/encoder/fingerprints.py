@@ -33,8 +33,9 @@ _NEUTRAL: Mapping[str, Any] = {
     "excluded_token_ids": (),
 }
 """Settings that change values and are rarely used, with the values that change nothing."""
-_NO_VALUE = frozenset({"stored_dtype", "hook_out", "exclude_special_tokens"})
-"""Settings that change no activation, or do so through ``excluded_token_ids``."""
+_NO_VALUE = frozenset({"stored_dtype", "hook_out", "exclude_special_tokens", "special_token_ids"})
+"""Settings that change no activation of a text. Special tokens never come out of one, since their
+names are read as ordinary text; only rows of ids that a caller makes up can hold them."""
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
@@ -75,7 +76,9 @@ def model_fingerprint(model: CutModel, source: ModelSource, layer_count: int) ->
     folder = source.folder
     cache = folder / CACHE_FILE if folder else None
     files = _file_states(folder) if folder else []
-    state = {"layer_count": layer_count, "files": files, "scheme": _SCHEME}
+    state: dict[str, Any] = {"layer_count": layer_count, "files": files, "scheme": _SCHEME}
+    if model.compute_dtype != "float32":
+        state["dtype"] = model.compute_dtype
     key = digest(state)
     known = _read_cache(cache)
     if cache is not None and key in known:

@@ -81,6 +81,11 @@ class CutModel:
         weight: Tensor = embedding.weight
         return weight
 
+    @property
+    def compute_dtype(self) -> str:
+        """Arithmetic of the blocks, such as ``float32``."""
+        return str(self.embedding.dtype).removeprefix("torch.")
+
     def hidden_states(
         self, ids: Int[Tensor, "rows positions"], hook: HookPoint
     ) -> Float[Tensor, "rows positions width"]:

@@ -106,6 +106,8 @@ class SaeDescription:
     """Longest row the language model was made for, the first token included."""
     prepend_bos: bool
     """Whether rows begin with a token that is not part of the text."""
+    compute_dtype: str = "float32"
+    """Arithmetic of the language model."""
 
     @property
     def digest(self) -> str:
