@@ -19,7 +19,7 @@ Row = TypeVar("Row", DenseRow, SparseRow, DenseRow | SparseRow)
 
 def silence(row: TokenRow, activations: Row, sae: Sae) -> Row:
     """Activations of one row with 0 at tokens that the SAE was trained without."""
-    excluded = sae.config.excluded_token_ids
+    excluded = sae.config.silent_token_ids
     if not excluded:
         return activations
     silent = np.isin(row, excluded)

@@ -36,8 +36,7 @@ def fit(
     if center_input is None and config.center_input and model.family.norm is not NormKind.LAYER:
         changes["center_input"] = False
     if config.exclude_special_tokens:
-        ids = {*config.excluded_token_ids, *tokenizer.special_token_ids}
-        changes["excluded_token_ids"] = tuple(sorted(ids))
+        changes["special_token_ids"] = tokenizer.special_token_ids
     for token_id in config.excluded_token_ids:
         if not 0 <= token_id < model.vocabulary_size:
             raise FailedPrecondition(

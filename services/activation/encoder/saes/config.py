@@ -51,15 +51,22 @@ class SaeConfig:
     """The one attention head that is read, of those side by side at ``hook``."""
     prepend_bos: bool = True
     """Whether rows begin with a token that is not part of the text."""
+    excluded_token_ids: tuple[int, ...] = ()
+    """Tokens that its files say were left out of training, ascending."""
     exclude_special_tokens: bool = False
     """Whether the tokenizer's special tokens were left out of training."""
-    excluded_token_ids: tuple[int, ...] = ()
-    """Tokens left out of training, ascending: their activations are 0, not measured."""
+    special_token_ids: tuple[int, ...] = ()
+    """Those tokens, once the tokenizer is known; ascending."""
 
     @property
     def features_are_independent(self) -> bool:
         """Whether chosen features can be computed without the others."""
         return self.architecture != "topk"
+
+    @property
+    def silent_token_ids(self) -> tuple[int, ...]:
+        """Tokens whose activations are 0, not measured: the SAE was trained without them."""
+        return self.excluded_token_ids + self.special_token_ids
 
 
 def read_config(raw: Mapping[str, Any], *, center_input: bool | None = None) -> SaeConfig:
