@@ -15,13 +15,14 @@ from prometheus_client import CollectorRegistry
 
 from saexplain.activation.v1 import activation_pb2, activation_pb2_grpc
 from services.activation.annotations.library import AnnotationLibrary
+from services.activation.cache import CachedEngine, RowCache
 from services.activation.catalog import Catalog
 from services.activation.encoder.tokenizer import TextTokenizer, load_tokenizer
 from services.activation.engine import Engine
 from services.activation.facts_source import FactsSource
 from services.activation.indexes import IndexLibrary
 from services.activation.listing import FeatureLister
-from services.activation.measures import PassMetrics, watch_queue, watch_store
+from services.activation.measures import PassMetrics, watch_cache, watch_queue, watch_store
 from services.activation.registry import Registry, load_registry
 from services.activation.server import ActivationServicer
 from services.activation.settings import ActivationSettings
@@ -74,6 +75,10 @@ async def front(
     metrics = metrics or CollectorRegistry()
     choose = _triton if settings.backend == "triton" else _in_process
     engine, facts, continuations = choose(settings, registry, metrics)
+    if settings.row_cache_bytes:
+        cache = RowCache(settings.row_cache_bytes)
+        watch_cache(metrics, cache)
+        engine = CachedEngine(engine, cache)
     library = IndexLibrary(settings.index_dir)
     catalog = Catalog(registry, engine, library, settings.cache_dir, settings.max_text_tokens)
     features = FeatureLister(catalog, annotation_library(settings, registry), facts)

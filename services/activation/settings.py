@@ -73,6 +73,9 @@ class ActivationSettings(ServerSettings):
     """Encode calls waiting or running; more are refused with a time to wait."""
     batch_token_budget: int = Field(4_096, ge=2)
     """Tokens of one forward pass."""
+    row_cache_bytes: int = Field(2**27, ge=0)
+    """Memory for activations computed before, by content; what was used longest ago makes room.
+    0 turns it off."""
     page_token_count: int = Field(8_192, ge=1)
     """Tokens that are encoded together for one page of a streamed answer."""
     page_memory_bytes: int = Field(2**28, ge=2**20)

@@ -28,9 +28,12 @@ def write_registry(path: Path, model: Path, sae: Path, **entry: Any) -> Path:
 
 
 def settings(registry: Path, work: Path, **overrides: Any) -> ActivationSettings:
-    """Settings with folders below `work`."""
+    """Settings with folders below `work`; every call computes, unless a cache is asked for."""
     return ActivationSettings(
-        registry=registry, cache_dir=work / "cache", index_dir=work / "indexes", **overrides
+        registry=registry,
+        cache_dir=work / "cache",
+        index_dir=work / "indexes",
+        **{"row_cache_bytes": 0, **overrides},
     )
 
 

@@ -69,6 +69,7 @@ def test_a_front_with_triton_needs_no_torch(
         "SAEXPLAIN_CACHE_DIR": str(tmp_path),
         "SAEXPLAIN_INDEX_DIR": str(tmp_path / "indexes"),
         "SAEXPLAIN_ACTIVATION_BACKEND": "triton",
+        "SAEXPLAIN_ACTIVATION_ROW_CACHE_BYTES": "0",  # every call has to reach Triton
         "SAEXPLAIN_TRITON_ADDRESS": triton.address,
     }
     done = subprocess.run(
