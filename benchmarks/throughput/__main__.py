@@ -1,0 +1,166 @@
+"""Measures all arms in one run, prints the table and keeps it with the plots.
+
+    python -m benchmarks.throughput [--texts 256] [--repeats 3] [--only ours,served,peers,bf16]
+                                    [--compile] [--plots]
+
+Two threads compute; the gRPC arms' client is this process and shares the same cores. Caches are
+off. Ratios are taken within a turn; the median over turns is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.throughput import limit, peers, plots, served
+from benchmarks.throughput.agreement import agreement
+from benchmarks.throughput.material import FEATURES, Material, load_material
+from benchmarks.throughput.turns import Arm, Times, take_turns
+
+RESULTS = Path(__file__).parents[1] / "results"
+THREADS = 2
+OURS = "ours, in process"
+BF16 = "ours, in process, bf16"
+_GROUPS = ("served", "peers", "bf16")
+_BARS = {
+    OURS: "≥ 0.95",
+    "ours, gRPC, one caller": "≥ 0.90",
+    "ours, gRPC and Triton, one caller": "≥ 0.85",
+    "ours, gRPC, 64 callers, one text each": "≥ 0.80",
+    "SAELens' way": "ours in process ≥ 3 ×",
+    "the serving peers' way": "ours over gRPC ≥ 3.9 ×",
+    BF16: "≥ 2 × fp32",
+}
+_AGAINST = {
+    "SAELens' way": OURS,
+    "the serving peers' way": "ours, gRPC, one caller",
+    BF16: OURS,
+}
+"""What a ratio beside the limit is taken against, where the bar names one."""
+
+
+def main() -> None:
+    """Prints what was measured."""
+    arguments = _arguments()
+    torch.set_num_threads(THREADS)
+    material = load_material(arguments.texts)
+    _print_head(material)
+    best, name = _limit(material, compiled=arguments.compile)
+    arms: dict[str, Arm] = {f"limit: {name}": best, OURS: _ours(material)}
+    groups = arguments.only.split(",")
+    with contextlib.ExitStack() as stack:
+        if "served" in groups or arguments.plots:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            front = stack.enter_context(served.front(THREADS, folder / "front.log"))
+            client = stack.enter_context(served.Client(front))
+        if "served" in groups:
+            triton = stack.enter_context(served.triton_front(THREADS, folder))
+            asked = stack.enter_context(served.Client(triton))
+            for one in (client, asked):
+                served.check_answers(one, material)
+            arms.update(served.arms(client, asked, material))
+        if "peers" in groups:
+            arms["SAELens' way"] = peers.saelens(material)
+            arms["the serving peers' way"] = peers.serving_peers(material)
+        if "bf16" in groups:
+            other = material.cut_model(torch.bfloat16)
+            arms[BF16] = _ours(material, other)
+        take_turns({name: arm for name, arm in arms.items() if "way" not in name}, 1)
+        times = take_turns(arms, arguments.repeats)
+        _print_table(times, material)
+        if "bf16" in groups:
+            print(f"\nbf16 beside fp32: {agreement(material, other)}")
+        if arguments.plots:
+            RESULTS.mkdir(exist_ok=True)
+            _print_curves(plots.measure(material, client))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--texts", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default=",".join(_GROUPS), help="groups of arms, by commas")
+    parser.add_argument("--compile", action="store_true", help="torch.compile among the variants")
+    parser.add_argument("--plots", action="store_true", help="measure and draw the four plots")
+    return parser.parse_args()
+
+
+def _limit(material: Material, *, compiled: bool) -> tuple[Arm, str]:
+    """The fastest variant on a fifth of the texts, then as an arm over all of them."""
+    few = max(1, len(material.texts) // 5)
+    part = replace(material, texts=material.texts[:few], rows=material.rows[:few])
+    tried = limit.variants(part, compiled=compiled)
+    take_turns(tried, 1)
+    times = take_turns(tried, 2)
+    name = times.fastest()
+    print("| variant of the limit | tokens/s |\n|---|---:|")
+    for variant in tried:
+        print(f"| {variant} | {part.token_count / times.median(variant):,.0f} |")
+    print()
+    return limit.variants(material, compiled=compiled)[name], name
+
+
+def _ours(material: Material, model: object = None) -> Arm:
+    from services.activation.encoder.model import CutModel
+
+    encoder = material.encoder(model if isinstance(model, CutModel) else None)
+    return lambda: encoder.encode(material.sae, material.rows, FEATURES)
+
+
+def _print_head(material: Material) -> None:
+    print(
+        f"{len(material.rows)} texts, {material.token_count} tokens, {len(FEATURES)} features, "
+        f"{THREADS} threads, hook {material.sae.config.hook}, "
+        f"{material.budget} tokens of a forward pass\n",
+        flush=True,
+    )
+
+
+def _print_table(times: Times, material: Material) -> None:
+    first = next(iter(times.seconds))
+    print("| arm | tokens/s | of the limit | bar | measured against the bar |")
+    print("|---|---:|---:|---|---:|")
+    for arm in times.seconds:
+        speed = material.token_count / times.median(arm)
+        print(
+            f"| {arm} | {speed:,.0f} | {times.ratio(arm, first):.3f} | {_BARS.get(arm, '')} | "
+            f"{_measured(times, arm, first)} |"
+        )
+    shares = limit.shares(material, material.token_count / times.median(first))
+    print(
+        f"\nThe limit does {shares['limit']:.0f} of {shares['peak']:.0f} GFLOP/s of bare float32 "
+        f"products of the same shapes: {shares['share']:.2f} of the peak. bf16 products: "
+        f"{limit.peak_operations(material.model, torch.bfloat16) / 1e9:.0f} GFLOP/s."
+    )
+
+
+def _measured(times: Times, arm: str, first: str) -> str:
+    against = _AGAINST.get(arm)
+    if arm not in _BARS or (against is not None and against not in times.seconds):
+        return ""
+    if against is None:
+        return f"{times.ratio(arm, first):.3f}"
+    if arm == BF16:
+        return f"{times.ratio(arm, against):.2f} ×"
+    return f"{times.ratio(against, arm):.2f} ×"
+
+
+def _print_curves(curves: dict[str, plots.Curve]) -> None:
+    for axis, curve in curves.items():
+        print(f"\n{axis}: " + _joined([f"{at}: {speed:,.0f}" for at, speed in curve.items()]))
+    for path in plots.draw(curves, RESULTS):
+        print(f"wrote {path.relative_to(RESULTS.parents[1])}")
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return ", ".join(parts) + " tokens/s"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Arms take turns, so that a machine whose speed drifts drifts for all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+Arm = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds per arm, one entry per turn."""
+
+    seconds: Mapping[str, Sequence[float]]
+
+    def median(self, arm: str) -> float:
+        """Seconds of the median turn."""
+        return statistics.median(self.seconds[arm])
+
+    def ratio(self, arm: str, reference: str) -> float:
+        """How many times as fast as ``reference``: the median of the ratios within a turn."""
+        pairs = zip(self.seconds[arm], self.seconds[reference], strict=True)
+        return statistics.median(theirs / ours for ours, theirs in pairs)
+
+    def fastest(self) -> str:
+        """The arm with the smallest median."""
+        return min(self.seconds, key=self.median)
+
+
+def take_turns(arms: Mapping[str, Arm], repeats: int) -> Times:
+    """Run every arm ``repeats`` times, in turn; nothing is left out of the record."""
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(repeats):
+        for name, arm in arms.items():
+            begin = time.perf_counter()
+            arm()
+            seconds[name].append(time.perf_counter() - begin)
+    return Times(seconds)
