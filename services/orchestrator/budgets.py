@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from saexplain.common.v1 import experiment_pb2, usage_pb2
 from saexplain.explanation.v1 import dossier_pb2
+from services.common.llm.dialect import default_output_token_count
 from services.orchestrator.records import Spending
 
 DEFAULT_LLM_TOKENS = 200_000
@@ -37,18 +38,28 @@ def stop_value(name: str) -> dossier_pb2.StopReason.ValueType:
     return dossier_pb2.StopReason.Value(f"STOP_REASON_{name}")
 
 
+def reply_limit(llm: usage_pb2.LlmOptions) -> int:
+    """Tokens that one reply may take. The journal sets them aside before a call is sent."""
+    if llm.HasField("max_output_token_count"):
+        return llm.max_output_token_count
+    return default_output_token_count(llm.model)
+
+
 def spent(
-    budget: dossier_pb2.Budget, used: Spending, round_number: int
+    budget: dossier_pb2.Budget, used: Spending, round_number: int, reserve: int = 0
 ) -> dossier_pb2.StopReason.ValueType | None:
     """Which budget does not allow another round after round `round_number`, if any.
 
     Another round is allowed if what the last one took and a synthesis still fit.
+
+    Args:
+        reserve: tokens that have to be left for the reply of the synthesis.
     """
     if round_number >= budget.max_round_count:
         return dossier_pb2.STOP_REASON_ROUNDS_SPENT
     if used.probe_count >= budget.max_probe_count:
         return dossier_pb2.STOP_REASON_PROBES_SPENT
-    ahead = used.last_round_token_count + used.synthesis_token_count
+    ahead = used.last_round_token_count + used.synthesis_token_count + reserve
     if used.llm_token_count and used.llm_token_count + ahead > budget.max_llm_token_count:
         return dossier_pb2.STOP_REASON_LLM_TOKENS_SPENT
     if budget.HasField("max_cost") and used.llm_token_count:

@@ -217,6 +217,8 @@ def freeze_explainer(
         negative_probe_count=asked.negative_probe_count or entry.loop.negative_probe_count,
         seed=asked.seed or request.seed,
     )
+    if asked.hypothesis_count and not entry.loop.hypothesis_count:
+        raise InvalidArgument(f"{entry.name} makes none", "explainer.hypothesis_count")
     _check_given(asked, entry.name)
     if asked.HasField("given_explanation"):
         frozen.given_explanation.CopyFrom(asked.given_explanation)

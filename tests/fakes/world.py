@@ -21,6 +21,8 @@ FEATURES: dict[int, tuple[str, ...]] = {
     2: ("cat", "dog", "horse", "cow"),
     3: (),
 }
+EDGES = {(0, "amber"): 5.0, (0, "ochre"): 3.0}
+"""Words outside of the corpus: at feature 0 one is on the threshold of ACTIVE, one is WEAK."""
 FILLERS = (
     "the",
     "a",
@@ -81,6 +83,8 @@ def value(feature: int, token: str) -> float:
     """The activation of a feature at a token."""
     words = FEATURES.get(feature, ())
     word = token.strip().lower()
+    if (feature, word) in EDGES:
+        return EDGES[feature, word]
     return 10.0 - 2.0 * words.index(word) / max(len(words), 1) if word in words else 0.0
 
 

@@ -144,16 +144,24 @@ def request(
 
 @contextlib.asynccontextmanager
 async def open_stack(
-    temporal_address: str, database_url: str, folder: Path
+    temporal_address: str,
+    database_url: str,
+    folder: Path,
+    real_agent: agent_pb2_grpc.AgentServiceServicer | None = None,
+    real_scorer: scorer_pb2_grpc.ScorerServiceServicer | None = None,
 ) -> AsyncIterator[Stack]:
-    """Fake services and the API on free ports; no worker yet."""
+    """Fake services and the API on free ports; no worker yet.
+
+    Args:
+        real_agent: serves in the place of the fake one; so does `real_scorer`.
+    """
     script = Script()
     activation, agent, scorer = FakeActivation(script), FakeAgent(script), FakeScorer(script)
 
     async def register(server: grpc.aio.Server, health: HealthReporter) -> None:
         activation_pb2_grpc.add_ActivationServiceServicer_to_server(activation, server)
-        agent_pb2_grpc.add_AgentServiceServicer_to_server(agent, server)
-        scorer_pb2_grpc.add_ScorerServiceServicer_to_server(scorer, server)
+        agent_pb2_grpc.add_AgentServiceServicer_to_server(real_agent or agent, server)
+        scorer_pb2_grpc.add_ScorerServiceServicer_to_server(real_scorer or scorer, server)
         await health.set_serving()
 
     async with contextlib.AsyncExitStack() as exits:

@@ -12,6 +12,10 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+DEFAULT_MAX_OUTPUT_TOKENS = 4096
+REASONING_TOKENS = 16_384
+"""What a reasoning model may think beside its reply: its limit counts both."""
+
 _REASONING = re.compile(r"(^|/)(o[1-9]|gpt-5|gpt-oss)([.-]|$)")
 
 
@@ -47,6 +51,11 @@ class Dialect:
 def is_reasoning_model(model: str) -> bool:
     """Whether the name is one of a model that thinks before it answers."""
     return _REASONING.search(model) is not None
+
+
+def default_output_token_count(model: str) -> int:
+    """Limit of a reply's tokens, in which reasoning counts, where a plan names none."""
+    return DEFAULT_MAX_OUTPUT_TOKENS + (REASONING_TOKENS if is_reasoning_model(model) else 0)
 
 
 def initial_dialect(model: str) -> Dialect:

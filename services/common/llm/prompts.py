@@ -41,7 +41,7 @@ class PromptSet:
             if twice := found.keys() & base._texts.keys():
                 raise ValueError(f"two templates {', '.join(sorted(twice))}")
             found |= base._texts
-        self._texts = found
+        self._texts: dict[str, str] = found
         # Prompts are text for a model, not HTML: nothing is to be escaped.
         self._environment = jinja2.Environment(
             loader=jinja2.DictLoader(found),

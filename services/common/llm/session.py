@@ -40,16 +40,13 @@ from services.common.llm.calls import (
     TokenCounts,
 )
 from services.common.llm.client import ChatClient
-from services.common.llm.dialect import is_reasoning_model
+from services.common.llm.dialect import default_output_token_count
 from services.common.llm.journal import CallJournal
 from services.common.llm.prices import PriceList, load_prices
 from services.common.llm.replies import instruction, parse_reply, wire_schema
 from services.common.llm.settings import LlmSettings
 from services.common.llm.usage import to_usage
 
-DEFAULT_MAX_OUTPUT_TOKENS = 4096
-REASONING_TOKENS = 16_384
-"""What a reasoning model may think beside its reply: its limit counts both."""
 MAX_PROMPT_BYTES = 2**20
 
 _QUOTED_CHARACTERS = 6000
@@ -260,11 +257,6 @@ class LlmSession:
             reserved_cost=cost,
             currency_code=self._model.prices.currency_code if cost is not None else "",
         )
-
-
-def default_output_token_count(model: str) -> int:
-    """Limit of a reply's tokens, in which reasoning counts, where a plan names none."""
-    return DEFAULT_MAX_OUTPUT_TOKENS + (REASONING_TOKENS if is_reasoning_model(model) else 0)
 
 
 def _to_request(question: Question[T], options: pb.LlmOptions) -> CompletionRequest:

@@ -49,7 +49,8 @@ class DecidingActivities:
         )
         stop = verdicts.stop_after(before, after, results) if decides else None
         if stop is None:
-            stop = budgets.spent(plan.budget, call.used or Spending(), call.round)
+            reserve = budgets.reply_limit(plan.explainer.llm)
+            stop = budgets.spent(plan.budget, call.used or Spending(), call.round, reserve)
         return StepResult(
             artifact=ref,
             state=ref,

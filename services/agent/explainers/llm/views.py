@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -120,10 +120,17 @@ class EvidenceView:
         return [window for window in self.windows if window.group == "near_miss"][:count]
 
     def choose(self, names: Iterable[str], count: int) -> list[ShownWindow]:
-        """The first windows of given names, whether or not they are among `windows`."""
+        """Windows of given names, whether or not they are among `windows`: those first that
+        peak at a token that none before them does."""
         wanted = set(names)
         found = [window for window in self._by_alias.values() if window.name in wanted]
-        return [self._shown(window) for window in found[:count]]
+        seen: Counter[str] = Counter()
+        turns = []
+        for window in found:
+            seen[_peak_word(window)] += 1
+            turns.append(seen[_peak_word(window)])
+        order = sorted(range(len(found)), key=lambda i: (turns[i], i))
+        return [self._shown(found[i]) for i in order[:count]]
 
     def _shown(self, window: Window) -> ShownWindow:
         marks = [mark(value, self._reference_max) for value in window.activations]
