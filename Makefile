@@ -57,6 +57,7 @@ prove: $(VENV)/.ready ## Fill the long tables of benchmarks/
 
 bench: $(VENV)/.ready ## Measure speed side by side
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.vocabulary --coverage 300
 
 protos: $(PROTOS_VENV)/.ready ## Write the stubs of protos/
 	scripts/generate_stubs.sh

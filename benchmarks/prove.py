@@ -17,6 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
     "throughput": ["-m", "benchmarks.throughput"],
     "exactness": ["-m", "benchmarks.exactness"],
+    "vocabulary": ["-m", "benchmarks.vocabulary", "--coverage", "300"],
     "lexical_quality": ["-m", "benchmarks.lexical_quality"],
     "index_rebuild": ["-m", "demo.build_index", "--check"],
 }

@@ -22,7 +22,12 @@ class DossierBuilder(EvidenceParts, ExperimentParts, ScoreParts, ProvenanceParts
             digest="d1" * 32,
             plan=self._plan(),
             facts=self._facts(),
-            evidence=agent.Evidence(facts=self._facts(), windows=self._evidence()),
+            evidence=agent.Evidence(
+                facts=self._facts(),
+                windows=self._evidence(),
+                vocabulary_probes=self._vocabulary(),
+                ceiling=agent.Ceiling(active_share=0.92, exemplar_count=24, tokens_each_side=5),
+            ),
             hypotheses=hypotheses,
             rounds=[self._round(number, hypotheses) for number in (1, 2)],
             stop_reason=dossier_pb.STOP_REASON_DECIDED,

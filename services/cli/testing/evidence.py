@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from saexplain.activation.v1.activation_pb2 import WindowList
 from saexplain.common.v1 import feature_pb2 as feature_pb
+from saexplain.common.v1 import vocabulary_pb2 as vocabulary_pb
 from saexplain.common.v1 import window_pb2 as window_pb
 from saexplain.common.v1.text_pb2 import TokenSpan, WeightedToken
 from services.cli.testing.sketch import REFERENCE_MAX, TEMPLATES, Parts, tokens_of
@@ -48,6 +49,30 @@ class EvidenceParts(Parts):
             )
             lists.append(WindowList(selection=selection, windows=windows))
         return lists
+
+    def _vocabulary(self) -> list[vocabulary_pb.CarrierProbe]:
+        words = [f" {word}{self._hostile}" for word in self._sketch.triggers]
+        return [
+            vocabulary_pb.CarrierProbe(
+                carrier=vocabulary_pb.Carrier(
+                    name="short-1",
+                    kind=vocabulary_pb.CARRIER_KIND_SHORT,
+                    prefix=tokens_of("It was the"),
+                ),
+                probed_token_count=49_152,
+                top_tokens=[
+                    vocabulary_pb.TokenActivation(
+                        token_id=i,
+                        token_bytes=word.encode(),
+                        activation=REFERENCE_MAX - i,
+                        relative_activation=1 - i / REFERENCE_MAX,
+                    )
+                    for i, word in enumerate(words)
+                ],
+                positive_token_count=113,
+                active_token_count=len(words),
+            )
+        ]
 
     def _facts(self) -> feature_pb.FeatureFacts:
         edges = [REFERENCE_MAX * 1.1 * i / 24 for i in range(25)]

@@ -156,6 +156,14 @@ def test_hypotheses_experiments_and_provenance_are_told() -> None:
         assert fact in text
 
 
+def test_the_vocabulary_probe_and_the_ceiling_are_told() -> None:
+    """Guards against evidence that explainers used and readers do not see."""
+    text = Page(render(DossierBuilder().build())).text
+    assert "vocabulary, short-1" in text
+    assert "113 of 49\u202f152 tokens fire" in text
+    assert "24 exemplars stay active when cut to ±5 tokens" in text
+
+
 def test_values_are_shown_on_hover_and_line_breaks_are_visible() -> None:
     """The heat alone cannot be read by everybody."""
     bundle = DossierBuilder().build()

@@ -1,0 +1,171 @@
+"""The vocabulary probe against a bare forward pass of one position per token.
+
+    python -m benchmarks.vocabulary [--tokens 0] [--repeats 3] [--threads 2] [--coverage 300]
+
+Every token of the vocabulary behind one short carrier, all features of the demo SAE. The limit is
+the fastest plain variant without an SAE; it is given the prefix's keys for nothing. `--coverage`
+looks at so many eligible features of the demo index: how often the token at which most exemplars
+peak is ACTIVE behind a carrier.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.cache_utils import DynamicCache
+
+from benchmarks.throughput.material import SAE_ID, Material, load_material
+from benchmarks.throughput.turns import Arm, take_turns
+from services.activation.annotations.build import BATCH_TOKENS, TOP_COUNT
+from services.activation.encoder.continuations import Continuations
+from services.activation.encoder.rows import TokenRow
+from services.activation.encoder.shared_prefix import share_prefix, states_behind
+from services.activation.index.reader import open_index
+from services.activation.index.statistics import Stratum
+from services.activation.indexes import IndexLibrary
+from services.activation.registry import load_registry
+from services.activation.settings import ActivationSettings
+from services.activation.vocabulary.carriers import Carrier, bare_carrier, short_carriers
+from services.activation.vocabulary.tops import TopTokens
+
+OURS = "ours: all features, strongest tokens of each"
+BAR = 1.3
+
+
+def main() -> None:
+    """Prints what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--tokens", type=int, default=0, help="0: the whole vocabulary")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--coverage", type=int, default=0, help="features to look at")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    material = load_material(1)
+    count = arguments.tokens or material.tokenizer.vocabulary_size
+    prefix = short_carriers(material.tokenizer)[0].row(material.tokenizer)
+    _times(material, prefix, np.arange(count, dtype=np.int64), arguments.repeats)
+    if arguments.coverage:
+        _coverage(material, arguments.coverage)
+
+
+def _times(material: Material, prefix: TokenRow, tokens: NDArray[np.int64], repeats: int) -> None:
+    bare = {
+        "bare: keys expanded into a cache per batch": _expanded(material, prefix, tokens),
+        "bare: keys shared, ours without the SAE": _shared(material, prefix, tokens),
+    }
+    arms = {**bare, OURS: _ours(material, prefix, tokens)}
+    for arm in arms.values():
+        arm()  # first touch of weights and buffers
+    times = take_turns(arms, repeats)
+    limit = min(bare, key=times.median)
+    print(
+        f"{len(tokens)} tokens behind {len(prefix)}, batches of {BATCH_TOKENS}, median of {repeats}"
+    )
+    print("| arm | tokens/s | seconds | times the limit |\n| --- | ---: | ---: | ---: |")
+    for name in arms:
+        seconds = times.median(name)
+        cost = 1 / times.ratio(name, limit)
+        print(f"| {name} | {len(tokens) / seconds:,.0f} | {seconds:.2f} | {cost:.2f} |")
+    cost = 1 / times.ratio(OURS, limit)
+    print(f"\nbar: at most {BAR} times the limit; measured {cost:.2f}")
+
+
+def _batches(tokens: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(tokens), BATCH_TOKENS):
+        yield tokens[start : start + BATCH_TOKENS]
+
+
+def _expanded(material: Material, prefix: TokenRow, tokens: NDArray[np.int64]) -> Arm:
+    """transformers' own way: the prefix's cache repeated over a batch, one position each."""
+    model, hook = material.model, material.sae.config.hook
+    shared = share_prefix(model, prefix, hook)
+
+    @torch.inference_mode()
+    def run() -> None:
+        for batch in _batches(tokens):
+            cache = DynamicCache()
+            for index, (keys, values) in shared.blocks.items():
+                size = (len(batch), -1, -1, -1)
+                cache.update(keys.expand(size), values.expand(size), index)
+            model.hidden_states_at(
+                torch.from_numpy(batch)[:, None], (hook,), past_key_values=cache, use_cache=True
+            )
+
+    return run
+
+
+def _shared(material: Material, prefix: TokenRow, tokens: NDArray[np.int64]) -> Arm:
+    model = material.model
+    shared = share_prefix(model, prefix, material.sae.config.hook)
+
+    def run() -> None:
+        for batch in _batches(tokens):
+            states_behind(model, shared, torch.from_numpy(batch))
+
+    return run
+
+
+def _ours(material: Material, prefix: TokenRow, tokens: NDArray[np.int64]) -> Arm:
+    model, sae = material.model, material.sae
+
+    def run() -> None:
+        continuations = Continuations()
+        tops = TopTokens(sae.feature_count, TOP_COUNT)
+        for batch in _batches(tokens):
+            tops.add(batch, continuations.sparse(model, sae, prefix, batch))
+        tops.result()
+
+    return run
+
+
+def _coverage(material: Material, count: int) -> None:
+    """Of eligible features by index: is the commonest peak token ACTIVE behind the carriers?"""
+    registry = load_registry(ActivationSettings().registry)
+    archive = registry.sae(SAE_ID).index
+    with tempfile.TemporaryDirectory() as folder:
+        library = IndexLibrary(Path(folder))
+        key = library.install(archive) if archive else None
+        if key is None:
+            raise SystemExit("the demo index is not there")
+        reader = open_index(library.path(key))
+        eligible = [i for i, s in enumerate(reader.strata) if s is Stratum.ELIGIBLE][:count]
+        peaks = {
+            feature: tokens[0] for feature in eligible if (tokens := reader.peak_tokens(feature))
+        }
+        taus = {feature: 0.5 * reader.numbers(feature).reference_max for feature in peaks}
+    active = _active_behind(material, peaks, taus)
+    carriers = short_carriers(material.tokenizer)
+    print(f"\n{len(peaks)} eligible features; commonest peak token ACTIVE behind")
+    for carrier in (bare_carrier(), *carriers):
+        print(f"- {carrier.name}: {np.mean(active(carrier)):.3f}")
+    any_short = np.any([active(carrier) for carrier in carriers], axis=0)
+    print(f"- any short carrier: {np.mean(any_short):.3f}")
+
+
+def _active_behind(
+    material: Material, peaks: dict[int, int], taus: dict[int, float]
+) -> Callable[[Carrier], NDArray[np.bool_]]:
+    features = list(peaks)
+    tokens = np.array(sorted(set(peaks.values())), dtype=np.int64)
+    places = np.searchsorted(tokens, [peaks[feature] for feature in features])
+    floors = np.array([taus[feature] for feature in features])
+
+    def active(carrier: Carrier) -> NDArray[np.bool_]:
+        values = Continuations().dense(
+            material.model, material.sae, carrier.row(material.tokenizer), tokens, features
+        )
+        found: NDArray[np.bool_] = values[places, np.arange(len(features))] >= floors
+        return found
+
+    return active
+
+
+if __name__ == "__main__":
+    main()
