@@ -36,10 +36,27 @@ def packed_states(
 ) -> dict[HookPoint, Float[Tensor, "tokens width"]]:
     """The tensors at all ``hooks``, rows joined in the order given, from one forward pass.
 
+    Where the device has no memory for the pass, each half of the rows gets one of its own: how
+    much fits depends on what else the device holds.
+
     Raises:
         FailedPrecondition: STATE_CONFLICT where the model has fewer blocks.
         Unimplemented: UNSUPPORTED where the family has no such place, or attends in an unknown way.
+        torch.OutOfMemoryError: One row alone is too much.
     """
+    try:
+        return _one_pass(model, rows, hooks)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+    half = len(rows) // 2  # outside of the handler, which would keep the failed pass alive
+    parts = [packed_states(model, some, hooks) for some in (rows[:half], rows[half:])]
+    return {hook: torch.cat([part[hook] for part in parts]) for hook in parts[0]}
+
+
+def _one_pass(
+    model: CutModel, rows: Sequence[TokenRow], hooks: Collection[HookPoint]
+) -> dict[HookPoint, Float[Tensor, "tokens width"]]:
     bounds = (0, *np.cumsum([len(row) for row in rows]).tolist())
     ids = _join(rows, model.device)
     positions = _join([np.arange(len(row)) for row in rows], model.device)

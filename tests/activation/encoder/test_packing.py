@@ -6,6 +6,8 @@ them; it guards against attention that looks into a neighbour and against positi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -54,3 +56,25 @@ def test_the_model_attends_as_before_after_a_pass_that_failed(model: CutModel) -
     with pytest.raises(IndexError):
         packed_states(model, [np.array([10**6])], (hook,))
     assert torch.equal(model.hidden_states(torch.from_numpy(row)[None], hook), before)
+
+
+def test_a_pass_that_does_not_fit_into_memory_is_run_in_halves(
+    model: CutModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against rows that change places, and against endless halving."""
+    hook, rows = parse_hook(tiny.HOOK), rows_of([7, 5, 3, 6, 2])
+    expected = packed_states(model, rows, (hook,))[hook]
+    forward, sizes = model.hidden_states_at, []
+
+    def cramped(ids: torch.Tensor, hooks: Any, **inputs: Any) -> Any:
+        sizes.append(ids.numel())
+        if ids.numel() > 8:
+            raise torch.OutOfMemoryError("no room")
+        return forward(ids, hooks, **inputs)
+
+    monkeypatch.setattr(model, "hidden_states_at", cramped)
+    found = packed_states(model, rows, (hook,))[hook]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert sizes == [23, 12, 7, 5, 11, 3, 8]
+    with pytest.raises(torch.OutOfMemoryError):
+        packed_states(model, rows_of([9]), (hook,))
