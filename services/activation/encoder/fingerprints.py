@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from services.activation.encoder import gguf
 from services.activation.encoder.families import submodule
 from services.activation.encoder.identity import Fingerprints, canonical_json, digest
 from services.activation.encoder.model import CutModel
@@ -25,7 +26,28 @@ from services.activation.encoder.tokenizer import TextTokenizer
 
 CACHE_FILE = ".saexplain-fingerprints.json"
 _WEIGHT_PATTERNS = ("*.safetensors", "config.json")
-_SCHEME = 2
+_ARITHMETIC = (
+    "activation_function",
+    "attn_logit_softcapping",
+    "head_dim",
+    "hidden_act",
+    "hidden_activation",
+    "layer_norm_eps",
+    "layer_norm_epsilon",
+    "layer_types",
+    "model_type",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "query_pre_attn_scalar",
+    "rms_norm_eps",
+    "rope_parameters",
+    "scale_attn_by_inverse_layer_idx",
+    "scale_attn_weights",
+    "sliding_window",
+    "use_parallel_residual",
+)
+"""Settings of the families that decide how their tensors are used."""
+_SCHEME = 3
 """Of what a model's fingerprint covers; remembered answers of another one are not used."""
 _NEUTRAL: Mapping[str, Any] = {
     "head_index": None,
@@ -68,7 +90,8 @@ def sae_fingerprint(sae: Sae) -> str:
 
 
 def model_fingerprint(model: CutModel, source: ModelSource, layer_count: int) -> str:
-    """Embedding, learned positions where there are any, and the first ``layer_count`` blocks.
+    """Embedding, learned positions where there are any, the first ``layer_count`` blocks, and the
+    settings that say how they are computed.
 
     A folder's answer is remembered beside its files; where that folder cannot be written, it is
     computed at every start.
@@ -83,7 +106,8 @@ def model_fingerprint(model: CutModel, source: ModelSource, layer_count: int) ->
     known = _read_cache(cache)
     if cache is not None and key in known:
         return known[key]
-    fingerprint = tensors_digest(_cut_tensors(model, layer_count), {"layer_count": layer_count})
+    facts = {"layer_count": layer_count, **_arithmetic(model, source, layer_count)}
+    fingerprint = tensors_digest(_cut_tensors(model, layer_count), facts)
     if cache is not None:
         _write_cache(cache, {**known, key: fingerprint})
     return fingerprint
@@ -108,6 +132,19 @@ def _cut_tensors(model: CutModel, layer_count: int) -> dict[str, Tensor]:
     for index, block in enumerate(model.blocks[:layer_count]):
         tensors.update({f"{index}.{name}": value for name, value in block.state_dict().items()})
     return tensors
+
+
+def _arithmetic(model: CutModel, source: ModelSource, layer_count: int) -> dict[str, Any]:
+    """Settings of a model that change values and are no tensors.
+
+    Those of a converted package follow from the package, whose tensors are covered.
+    """
+    if source.folder is not None and (source.folder / gguf.MANIFEST_NAME).is_file():
+        return {}
+    settings: dict[str, Any] = model.config.to_dict()
+    if settings.get("layer_types"):
+        settings["layer_types"] = settings["layer_types"][:layer_count]
+    return {"arithmetic": {name: settings[name] for name in _ARITHMETIC if name in settings}}
 
 
 def _file_states(folder: Path) -> list[list[Any]]:

@@ -10,13 +10,17 @@ import shutil
 from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from services.activation import registry as registry_module
+from services.activation.encoder.backend import EncoderLimits
 from services.activation.encoder.fingerprints import sae_fingerprint
 from services.activation.encoder.sae import load_sae
 from services.activation.encoder.sources import SaeSource
+from services.activation.loading import RegistryLoader
 from services.activation.registry import load_registry
 from services.common.errors import FailedPrecondition, Unimplemented
 from tests.activation import tiny
@@ -54,6 +58,23 @@ def test_a_release_is_read_from_the_local_cache(
     torch.testing.assert_close(ours.encode(hidden), expected.encode(hidden))
     assert sae_fingerprint(ours) == sae_fingerprint(expected)
     assert str(ours.config.hook) == tiny.HOOK
+
+
+def test_a_registry_entry_with_a_release_is_served(
+    cache: Path, tmp_path: Path, model_folder: Path
+) -> None:
+    """Guards against a hub path that loads and does not fit into the books or onto the model."""
+    publish(cache, "layer_1", tiny.write_sae(tmp_path / "made", "jumprelu"))
+    path = tmp_path / "registry.yaml"
+    entry = {"model": "tiny", "release": REPOSITORY, "sae_id": "layer_1"}
+    models = {"tiny": {"folder": str(model_folder)}}
+    path.write_text(yaml.safe_dump({"models": models, "saes": {"published": entry}}))
+    load = RegistryLoader(load_registry(path), tmp_path, "cpu", EncoderLimits())
+    loaded = load("published")
+    row = np.arange(1, 20, dtype=np.int64)
+    (values,) = loaded.encoder.encode(loaded.sae, [row], list(range(tiny.D_SAE)))
+    assert np.count_nonzero(values) > 50
+    assert loaded.sae.config.architecture == "jumprelu"
 
 
 def test_what_is_not_there_is_said(cache: Path) -> None:
