@@ -80,7 +80,10 @@ def _details(
     info = None
     violations: tuple[FieldViolation, ...] = ()
     retry_after = None
-    status = rpc_status.from_call(_AsCall(error))
+    try:
+        status = rpc_status.from_call(_AsCall(error))
+    except ValueError:  # the server's refusal came, but the client had given up before: its
+        status = None  # own status stands, and the details belong to another
     for packed in status.details if status is not None else ():
         if packed.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo()
