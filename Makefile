@@ -55,9 +55,10 @@ format: $(VENV)/.ready ## Format the code
 prove: $(VENV)/.ready ## Fill the long tables of benchmarks/
 	$(BIN)/python -m benchmarks.prove
 
-bench: $(VENV)/.ready ## Measure speed side by side
+bench: $(VENV)/.ready ## Measure speed side by side, and exactness
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.vocabulary --coverage 300
+	$(BIN)/python -m benchmarks.exactness
 
 protos: $(PROTOS_VENV)/.ready ## Write the stubs of protos/
 	scripts/generate_stubs.sh

@@ -37,7 +37,7 @@ _HARMLESS = frozenset(
     }
 )
 """Arguments that leave the tensors at supported places as they are, up to rounding; ``fold_ln``
-and the default of ``prepend_bos`` with the exceptions below."""
+with the exception below. The SAE's own ``prepend_bos`` outranks ``default_prepend_bos``."""
 
 _CHANGES: Mapping[str, tuple[frozenset[Site], str]] = {
     "fold_ln": (
@@ -70,7 +70,8 @@ _REFUSED: Mapping[str, str] = {
 def is_centred(kwargs: Mapping[str, Any], site: Site) -> bool:
     """Whether the mean has to be subtracted from what is read at ``site``.
 
-    TransformerLens centres only models with LayerNorm; see :func:`...fitting.fit`.
+    TransformerLens centres only models with LayerNorm, which is decided where the model is known:
+    :func:`services.activation.encoder.fitting.fit`.
 
     Raises:
         Unimplemented: UNSUPPORTED, naming the argument and the reason.
