@@ -56,9 +56,7 @@ prove: $(VENV)/.ready ## Fill the long tables of benchmarks/
 	$(BIN)/python -m benchmarks.prove
 
 bench: $(VENV)/.ready ## Measure speed side by side, and exactness
-	$(BIN)/python -m benchmarks.throughput
-	$(BIN)/python -m benchmarks.vocabulary --coverage 300
-	$(BIN)/python -m benchmarks.exactness
+	$(BIN)/python -m benchmarks.prove throughput sweep vocabulary exactness
 
 protos: $(PROTOS_VENV)/.ready ## Write the stubs of protos/
 	scripts/generate_stubs.sh

@@ -1,11 +1,12 @@
-"""Runs every benchmark and keeps what it printed in `benchmarks/results/`, with date, commit
-and the machine's size.
+"""Runs benchmarks, all of them by default, and keeps what each printed in `benchmarks/results/`,
+with date, commit and the machine's size.
 
-    python -m benchmarks.prove
+    python -m benchmarks.prove [name ...]
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import os
 import subprocess
@@ -15,7 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
-    "throughput": ["-m", "benchmarks.throughput"],
+    "throughput": ["-m", "benchmarks.throughput", "--plots"],
+    "sweep": ["-m", "benchmarks.sweep"],
     "exactness": ["-m", "benchmarks.exactness"],
     "vocabulary": ["-m", "benchmarks.vocabulary", "--coverage", "300"],
     "lexical_quality": ["-m", "benchmarks.lexical_quality"],
@@ -25,12 +27,22 @@ BENCHMARKS = {
 
 def main() -> None:
     """Runs one after the other; ends with 1 if one of them failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", help=", ".join(BENCHMARKS))
+    names = parser.parse_args().names or list(BENCHMARKS)
+    unknown = sorted(set(names) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(unknown)}")
     RESULTS.mkdir(exist_ok=True)
     failed = []
-    for name, arguments in BENCHMARKS.items():
+    for name in names:
         print(f"== {name}", flush=True)
         run = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+            [sys.executable, *BENCHMARKS[name]],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         print(run.stdout, flush=True)
         (RESULTS / f"{name}.md").write_text(f"{_heading(name)}\n\n{run.stdout}")
