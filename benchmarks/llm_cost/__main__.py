@@ -20,8 +20,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.lexical_quality import draw, use_demo
-from benchmarks.lexical_sources import FolderSource
+import numpy as np
+
+from benchmarks.lexical_sources import ELIGIBLE, FolderSource
 from benchmarks.llm_cost.author import Author
 from benchmarks.llm_cost.meter import Meter
 from benchmarks.llm_cost.runs import Run
@@ -29,6 +30,9 @@ from saexplain.agent.v1 import agent_pb2 as pb
 from saexplain.common.v1 import vocabulary_pb2
 from services.activation.encoder.sources import ModelSource
 from services.activation.encoder.tokenizer import TextLimits, TextTokenizer, load_tokenizer
+from services.activation.index.archive import unpack
+from services.activation.registry import load_registry
+from services.activation.settings import ActivationSettings
 from services.agent.explainers.best_of_n import BestOfNExplainer
 from services.agent.explainers.one_shot import OneShotExplainer
 from services.agent.explainers.paper.explainer import PaperExplainer
@@ -104,6 +108,29 @@ async def _evidence(source: FolderSource, feature: int) -> pb.Evidence:
     return evidence
 
 
+def _demo(scratch: Path) -> tuple[FolderSource, TextTokenizer]:
+    """What the repository ships: the index of the registry's first SAE."""
+    settings = ActivationSettings()
+    registry = load_registry(settings.registry)
+    entry = registry.saes[min(registry.saes)]
+    if entry.index is None:
+        raise SystemExit("the registry's first SAE ships no index")
+    model = Path(registry.model_source(entry.model, settings.cache_dir).location)
+    index = unpack(entry.index, scratch / "index").folder
+    return FolderSource(index, model, None), load_tokenizer(ModelSource(str(model)))
+
+
+async def _draw(source: FolderSource, count: int, seed: int) -> list[int]:
+    """Eligible features in random order."""
+    chosen: list[int] = []
+    for feature in np.random.default_rng(seed).permutation(source.feature_count):
+        if len(chosen) == count:
+            break
+        if (await source.facts(int(feature))).stratum == ELIGIBLE:
+            chosen.append(int(feature))
+    return chosen
+
+
 def _corpus(evidence: pb.Evidence) -> list[str]:
     return [
         b"".join(w.tokens.token_bytes).decode("utf-8", errors="ignore")
@@ -128,12 +155,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        use_demo(arguments, Path(scratch))
-        source = FolderSource(arguments.index, arguments.model, None)
-        tokenizer = load_tokenizer(ModelSource(str(arguments.model)))
+        source, tokenizer = _demo(Path(scratch))
 
         async def run() -> bool:
-            features, _ = await draw(source, arguments.count, arguments.seed)
+            features = await _draw(source, arguments.count, arguments.seed)
             return await measure(source, tokenizer, features)
 
         kept = asyncio.run(run())

@@ -4,6 +4,7 @@ tokens they take is what counts, and the lengths are those that the prompts ask 
 from __future__ import annotations
 
 import itertools
+import random
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,11 +23,13 @@ class Author:
     """Answers the schemas of all steps.
 
     Args:
-        corpus: texts whose words it writes in.
+        corpus: texts whose words it writes in, in another order: what copies a window is
+            refused as a probe.
     """
 
     def __init__(self, corpus: Sequence[str]) -> None:
         words = [w for text in corpus for w in re.findall(r"[^\s\"\\]+", text)]
+        random.Random(0).shuffle(words)
         self._words: Iterator[str] = itertools.cycle(words)
 
     def text(self, count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli.commands import explain, index, inspect, up
+from services.cli.commands import explain, import_, index, inspect, up
 from services.cli.commands.demo import demo
 
 _EPILOG = (
@@ -27,6 +27,7 @@ def build_app() -> typer.Typer:
     app.command()(up.up)
     app.command()(up.down)
     app.command()(explain.explain)
+    app.command(name="import")(import_.import_)
     app.command()(inspect.show)
     app.command(name="list")(inspect.list_)
     app.command()(inspect.cancel)

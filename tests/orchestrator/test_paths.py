@@ -148,7 +148,8 @@ PATHS: dict[str, Case] = {
     ),
     "tokens_spent": Case(
         Model(claims=[HALF]),
-        tokens=11_500,
+        rounds=14,
+        tokens=20_000,
         statuses=("OPEN",),
         stop="LLM_TOKENS_SPENT",
         partial=True,
@@ -157,7 +158,12 @@ PATHS: dict[str, Case] = {
         tokens=1, status="NO_EXPLANATION", stop="LLM_TOKENS_SPENT", partial=True
     ),
     "cost_spent": Case(
-        Model(claims=[HALF]), cost=1.15, statuses=("OPEN",), stop="COST_SPENT", partial=True
+        Model(claims=[HALF]),
+        rounds=14,
+        cost=2.0,
+        statuses=("OPEN",),
+        stop="COST_SPENT",
+        partial=True,
     ),
     "no_hypothesis": Case(
         Model(claims=()), status="NO_EXPLANATION", stop="NO_HYPOTHESIS", candidates=0
