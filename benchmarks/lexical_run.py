@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+from benchmarks.lexical_scoring import Values, score
 from benchmarks.lexical_sources import Source
 from saexplain.agent.v1 import agent_pb2
-from saexplain.common.v1 import experiment_pb2, explanation_pb2, feature_pb2, score_pb2
+from saexplain.common.v1 import experiment_pb2, explanation_pb2, feature_pb2
 from saexplain.common.v1.experiment_pb2 import HYPOTHESIS_STATUS_SUPPORTED
+from saexplain.common.v1.pattern_pb2 import Pattern, PatternPart, PatternRule, TokenMatcher
 from saexplain.explanation.v1 import dossier_pb2
-from saexplain.scorer.v1 import scorer_pb2
 from services.agent.explainers.lexical import LexicalExplainer
 from services.agent.explainers.lexical.hypotheses import is_live
 from services.agent.validate import check_step
 from services.common.names import parse_feature
 from services.common.outcomes import OutcomeThresholds
-from services.common.pattern import predict_window
 from services.orchestrator import evidence as gathering
+from services.orchestrator import measuring
 from services.orchestrator.measuring import probe_result
 from services.orchestrator.verdicts import decide
-from services.scorer.methods.corpus import Corpus
 
 THRESHOLDS = dossier_pb2.Thresholds(
     active_share=0.5,
@@ -31,6 +31,10 @@ THRESHOLDS = dossier_pb2.Thresholds(
     refute_probability=0.1,
     ambiguity_share=1e-4,
 )
+_NEVER = Pattern(
+    parts=[PatternPart(rules=[PatternRule(token=TokenMatcher(literal=b" never"), strength=0)])]
+)
+"""Predicts silence."""
 
 
 @dataclass(frozen=True)
@@ -38,48 +42,57 @@ class Outcome:
     """What came out for one feature.
 
     Attributes:
-        scores: by metric: the lexical explainer's value and the baselines'; None where
-            undefined. A feature without an explanation predicts silence.
+        facts: what the index says of it.
+        evidence: what the explainer saw.
+        scores: by method, then as `Values`.
         supported: hypotheses that the probes supported, and how many there were.
-        seconds: of reading the index, explaining and measuring probes.
+        seconds: of explaining and measuring probes.
     """
 
     feature: int
+    facts: feature_pb2.FeatureFacts
+    evidence: agent_pb2.Evidence
     explanation: explanation_pb2.Explanation
-    scores: dict[str, dict[str, float | None]]
+    scores: dict[str, Values]
     supported: tuple[int, int]
     seconds: float
 
 
-async def run_feature(source: Source, feature: int, seed: int, rounds: int) -> Outcome:
+async def run_feature(
+    source: Source, feature: int, seed: int, rounds: int, methods: Sequence[str] = ("corpus",)
+) -> Outcome:
     """Explains a feature from EXPLAIN and scores it on HELDOUT."""
     facts = await source.facts(feature)
+    evidence = await gather(source, feature, facts, seed)
     started = perf_counter()
-    explanation, state = await explain(source, feature, seed, rounds)
+    explanation, state = await explain(source, feature, evidence, seed, rounds)
     seconds = perf_counter() - started
-    scores = await _scores(source, feature, facts, explanation, seed)
-    return Outcome(feature, explanation, scores, _supported(state), seconds)
+    scores = await _scores(source, feature, facts, explanation, methods, seed)
+    return Outcome(feature, facts, evidence, explanation, scores, _supported(state), seconds)
 
 
 async def explain(
-    source: Source, feature: int, seed: int, rounds: int
+    source: Source, feature: int, evidence: agent_pb2.Evidence, seed: int, rounds: int
 ) -> tuple[explanation_pb2.Explanation, agent_pb2.RunState]:
-    """The lexical explainer's answer from EXPLAIN, and the run that led to it."""
-    facts = await source.facts(feature)
-    evidence = await _evidence(source, feature, facts, seed)
+    """The lexical explainer's answer, and the run that led to it."""
     options = agent_pb2.ExplainerOptions(explainer="lexical", seed=seed)
     state = await _explore(source, feature, evidence, options, rounds)
     request = agent_pb2.SynthesizeRequest(options=options, evidence=evidence, state=state)
     return (await LexicalExplainer().synthesize(request)).explanation, state
 
 
-async def _evidence(
+async def gather(
     source: Source, feature: int, facts: feature_pb2.FeatureFacts, seed: int
 ) -> agent_pb2.Evidence:
+    """What the explainer may see, with the ceiling where a model is at hand."""
     lists = await source.windows(feature, gathering.explain_selections(), seed)
     tokens = gathering.strongest_peak_tokens(lists, gathering.NEIGHBOR_TOKENS)
     near = await source.neighbors(tokens, gathering.NEIGHBORS_PER_TOKEN)
-    return gathering.evidence(facts, lists, near)
+    evidence = gathering.evidence(facts, lists, near)
+    ceiling = await _ceiling(source, feature, facts, evidence)
+    if ceiling is not None:
+        evidence.ceiling.CopyFrom(ceiling)
+    return evidence
 
 
 async def _explore(
@@ -134,44 +147,15 @@ async def _scores(
     feature: int,
     facts: feature_pb2.FeatureFacts,
     explanation: explanation_pb2.Explanation,
+    methods: Sequence[str],
     seed: int,
-) -> dict[str, dict[str, float | None]]:
-    method = Corpus()
-    windows = await source.windows(feature, method.declaration.selections, seed)
-    explained = bool(explanation.pattern.parts)
-    predictions = {
-        window.name: predict_window(explanation.pattern, window).tolist()
-        if explained
-        else [0.0] * len(window.tokens.token_ids)
-        for listed in windows
-        for window in listed.windows
-    }
-    scored = explanation_pb2.Explanation()
-    scored.CopyFrom(explanation)
-    # A feature without an explanation is scored as one that predicts silence, so that
-    # giving up does not raise the mean.
-    scored.label = scored.label or "no explanation"
-    result = method.score(
-        scorer_pb2.ScoreRequest(
-            options=scorer_pb2.MethodOptions(method="corpus", judge="pattern", seed=seed),
-            explanation=scored,
-            facts=facts,
-            windows=windows,
-            predictions=[
-                scorer_pb2.Prediction(
-                    item_id=name, status=scorer_pb2.PREDICTION_STATUS_OK, shares=shares
-                )
-                for name, shares in sorted(predictions.items())
-            ],
-        )
-    )
-    return {score.metric: _values(score) for score in result.scores}
-
-
-def _values(score: score_pb2.Score) -> dict[str, float | None]:
-    values = {b.name: b.value if b.HasField("value") else None for b in score.baselines}
-    values["lexical"] = score.value if score.HasField("value") else None
-    return values
+) -> dict[str, Values]:
+    """By method. A feature without an explanation predicts silence in the corpus score, so
+    that giving up does not raise the mean; other methods are not asked."""
+    if explanation.pattern.parts:
+        return {m: await score(source, feature, facts, explanation, m, seed) for m in methods}
+    silence = explanation_pb2.Explanation(label="no explanation", pattern=_NEVER)
+    return {"corpus": await score(source, feature, facts, silence, "corpus", seed)}
 
 
 def _supported(state: agent_pb2.RunState) -> tuple[int, int]:
@@ -179,12 +163,26 @@ def _supported(state: agent_pb2.RunState) -> tuple[int, int]:
     return sum(h.status == HYPOTHESIS_STATUS_SUPPORTED for h in live), len(live)
 
 
-def value(outcome: Outcome, metric: str, who: str) -> float:
+def value(outcome: Outcome, metric: str, who: str, method: str = "corpus") -> float:
     """A score with undefined read as 0: a constant prediction correlates with nothing."""
-    found = outcome.scores[metric].get(who)
+    found = outcome.scores[method][metric].get(who)
     return 0.0 if found is None else found
 
 
-def values(outcomes: Sequence[Outcome], metric: str, who: str) -> list[float]:
+def values(
+    outcomes: Sequence[Outcome], metric: str, who: str, method: str = "corpus"
+) -> list[float]:
     """One value per feature."""
-    return [value(outcome, metric, who) for outcome in outcomes]
+    return [value(outcome, metric, who, method) for outcome in outcomes]
+
+
+async def _ceiling(
+    source: Source, feature: int, facts: feature_pb2.FeatureFacts, evidence: agent_pb2.Evidence
+) -> agent_pb2.Ceiling | None:
+    """As the workflow measures it; None without a model."""
+    if not source.can_encode:
+        return None
+    exemplars = gathering.top_windows(evidence.windows)
+    rows = [list(i.token_ids.ids) for i in measuring.ceiling_inputs(exemplars)]
+    encoded = await source.encode_ids(feature, rows)
+    return measuring.ceiling(dict(enumerate(encoded)), facts.reference_max, OutcomeThresholds())

@@ -17,7 +17,7 @@ from services.activation.encoder.facts import token_cosines
 from services.activation.encoder.model import CutModel, load_model
 from services.activation.encoder.sae import Sae, load_sae
 from services.activation.encoder.sources import ModelSource, SaeSource
-from services.activation.encoder.tokenizer import TextLimits, load_tokenizer
+from services.activation.encoder.tokenizer import TextLimits, TokenizedText, load_tokenizer
 from services.activation.index.reader import open_index
 from services.activation.vocabulary.neighbors import neighbors
 from services.common.grpc_client import open_channel, rpc_errors
@@ -51,6 +51,11 @@ class Source(Protocol):
 
     async def encode(self, feature: int, texts: Sequence[str]) -> list[activation_pb2.EncodedText]:
         """The feature's activation at every token of some texts."""
+
+    async def encode_ids(
+        self, feature: int, rows: Sequence[Sequence[int]]
+    ) -> list[activation_pb2.EncodedText]:
+        """The same for token ids, without the first token."""
 
 
 class FolderSource:
@@ -128,8 +133,19 @@ class FolderSource:
 
     async def encode(self, feature: int, texts: Sequence[str]) -> list[activation_pb2.EncodedText]:
         """With the model and SAE loaded here."""
+        return self._encode(feature, self._tokenizer.tokenize(list(texts), TextLimits()))
+
+    async def encode_ids(
+        self, feature: int, rows: Sequence[Sequence[int]]
+    ) -> list[activation_pb2.EncodedText]:
+        """With the model and SAE loaded here."""
+        given = [self._tokenizer.describe_ids(np.array(row, np.int64)) for row in rows]
+        return self._encode(feature, given)
+
+    def _encode(
+        self, feature: int, cut: Sequence[TokenizedText]
+    ) -> list[activation_pb2.EncodedText]:
         assert self._model is not None and self._sae is not None
-        cut = self._tokenizer.tokenize(list(texts), TextLimits())
         encoder = Encoder(self._model)
         rows = encoder.encode(self._sae, [t.ids for t in cut], np.array([feature]))
         return [
@@ -193,10 +209,20 @@ class ServiceSource:
 
     async def encode(self, feature: int, texts: Sequence[str]) -> list[activation_pb2.EncodedText]:
         """Encode."""
+        return await self._encode(feature, [activation_pb2.TextInput(text=t) for t in texts])
+
+    async def encode_ids(
+        self, feature: int, rows: Sequence[Sequence[int]]
+    ) -> list[activation_pb2.EncodedText]:
+        """Encode."""
+        ids = (activation_pb2.TokenIds(ids=row) for row in rows)
+        return await self._encode(feature, [activation_pb2.TextInput(token_ids=i) for i in ids])
+
+    async def _encode(
+        self, feature: int, inputs: Sequence[activation_pb2.TextInput]
+    ) -> list[activation_pb2.EncodedText]:
         request = activation_pb2.EncodeRequest(
-            sae=self._sae,
-            texts=[activation_pb2.TextInput(text=text) for text in texts],
-            feature_indices=[feature],
+            sae=self._sae, texts=inputs, feature_indices=[feature]
         )
         async with rpc_errors():
             return [text async for page in self._stub.Encode(request) for text in page.texts]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.lexical_run import explain
+from benchmarks.lexical_run import explain, gather
 from benchmarks.lexical_sources import FolderSource
 from benchmarks.planted.concepts import Concept
 from saexplain.activation.v1.activation_pb2 import WindowList
@@ -48,8 +48,9 @@ async def evaluate(
 ) -> Found:
     """Explains from EXPLAIN, scores on HELDOUT. Without a concept there is no oracle and
     only firing to score against."""
-    explanation, _ = await explain(source, feature, seed, rounds)
     facts = await source.facts(feature)
+    evidence = await gather(source, feature, facts, seed)
+    explanation, _ = await explain(source, feature, evidence, seed, rounds)
     selections = Corpus().declaration.selections
     windows = await source.windows(feature, selections, seed, left_tokens=_WHOLE_CONTEXT)
     predictors: dict[str, Predict] = {"lexical": lambda w: _shares(explanation, w)}

@@ -20,6 +20,7 @@ from saexplain.common.v1.pattern_pb2 import (
     PatternRule,
 )
 from saexplain.common.v1.text_pb2 import TokenSpan
+from services.agent.explainers.carriers import ENOUGH_CEILING
 from services.agent.explainers.lexical.occurrences import Floats, Occurrences
 from services.common.pattern import compile_pattern
 from services.common.pattern.tokens import holds_line_break, text_of
@@ -28,7 +29,6 @@ LEFT_TOKENS, RIGHT_TOKENS = 14, 6
 """Most tokens of a carrier before and behind the phrase."""
 LONG_LEFT_TOKENS = 26
 """The same before the phrase where short texts would lose the feature: 32 in all."""
-_SAFE_CEILING = 0.8
 _MIN_LEFT = 3
 
 
@@ -124,7 +124,7 @@ def carriers(evidence: Evidence, rng: np.random.Generator) -> Iterator[Carrier]:
 def left_tokens(evidence: Evidence) -> int:
     """Tokens of a carrier before the phrase: more where the feature's own exemplars, cut to
     the length of a probe, often stay below the threshold (method, section 1)."""
-    low = evidence.HasField("ceiling") and evidence.ceiling.active_share < _SAFE_CEILING
+    low = evidence.HasField("ceiling") and evidence.ceiling.active_share < ENOUGH_CEILING
     return LONG_LEFT_TOKENS if low else LEFT_TOKENS
 
 
