@@ -212,6 +212,9 @@ PATHS: dict[str, Case] = {
         candidates=1,
     ),
 }
+TWICE = ("added", "paper_reviews_and_goes_on", "one_shot", "best_of_n", "random_probe", "import")
+"""A path of every explainer: each is run again as a run of its own."""
+
 PRICES = PriceList(
     currency_code="USD",
     hosts={"127.0.0.1": {"cost_spent": Price(input=100, cached_input=100, output=100)}},
@@ -243,6 +246,10 @@ async def _run_all(
             stack.worker(),
         ):
             runs = {name: await stack.create(_request(name, c)) for name, c in PATHS.items()}
+            for name in TWICE:
+                again = _request(name, PATHS[name])
+                again.request_id += "-again"
+                runs[f"{name} again"] = await stack.create(again)
             for run in runs.values():
                 done = await stack.finish(run.name)
                 assert done.state == pb.RUN_STATE_SUCCEEDED, (run.name, done.failure)
@@ -300,6 +307,17 @@ def test_verdicts_of_an_explainer_stand_beside_the_posteriors(
         if result.probe.predicted_active
     )
     assert not any(r.explainer_verdicts for r in ended["supported"].dossier.rounds)
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_the_same_plan_and_replies_give_the_same_dossier(
+    ended: dict[str, pb.DossierBundle], name: str
+) -> None:
+    """Byte for byte, whatever ran beside it: every explainer. Guards against an order, an id
+    or a time of a run that finds its way into a dossier."""
+    one, two = ended[name].dossier, ended[f"{name} again"].dossier
+    assert one.SerializeToString(deterministic=True) == two.SerializeToString(deterministic=True)
+    assert one.digest == two.digest != ended["supported"].dossier.digest
 
 
 def test_best_of_n_writes_as_many_as_the_loops_tokens_buy(

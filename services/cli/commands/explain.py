@@ -26,7 +26,9 @@ from services.cli.tables import results_table
 def explain(
     sae: Annotated[str, typer.Argument(help="SAE, such as saes/demo or demo.")],
     features: Annotated[list[int], typer.Argument(metavar="FEATURE...", help="Indices.")],
-    explainer: Annotated[str, typer.Option(help="lexical (no LLM), sage, or one of its controls.")] = "lexical",
+    explainer: Annotated[
+        str, typer.Option(help="lexical (no LLM), sage, or one of its controls.")
+    ] = "lexical",
     methods: Annotated[
         str, typer.Option(help="Scoring methods, comma-separated; empty for all that can run.")
     ] = "",
