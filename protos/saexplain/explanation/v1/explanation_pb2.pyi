@@ -212,8 +212,8 @@ class CreateExplanationRequest(google.protobuf.message.Message):
 
     @property
     def methods(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.scorer.v1.scorer_pb2.MethodOptions]:
-        """Methods to score with; at most 16. Empty: all that can be run with the judge of
-        the explainer.
+        """Methods to score with; at most 16. Empty: those that run by default
+        (`saexplain.scorer.v1.Method.by_default`), with the judge of the explainer.
         """
 
     @property

@@ -597,8 +597,8 @@ class Prediction(google.protobuf.message.Message):
 
     @property
     def chosen(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """For PICK, PICK_BLIND (exactly one) and SELECT (any number): indices in the item's
-        `passages`, rising, each once.
+        """For PICK, PICK_BLIND (one; more where the judge cannot tell them apart) and SELECT
+        (any number): indices in the item's `passages`, rising, each once.
         """
 
     @property
