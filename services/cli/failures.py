@@ -13,7 +13,7 @@ _HINTS = {
     "FEATURE_OUT_OF_RANGE": "feature indices run from 0 to one below the size of the SAE",
     "INDEX_NOT_BUILT": "build one with `saexplain index create`",
     "EXPLAINER_UNKNOWN": "explainers: lexical, sage",
-    "METHOD_UNKNOWN": "leave --methods out to score with all that can be run",
+    "METHOD_UNKNOWN": "leave --methods out for those that run by default",
     "LLM_NOT_CONFIGURED": "set OPENAI_API_KEY or OPENAI_BASE_URL before `saexplain up`, "
     "or use --explainer lexical",
     "BACKEND_UNAVAILABLE": "`saexplain up` starts the services; their logs are in the state folder",

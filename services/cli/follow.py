@@ -20,7 +20,7 @@ class ExplainRequest:
 
     Attributes:
         explainer: explainer and its options.
-        methods: empty for all that can be run.
+        methods: empty for those that run by default.
         budget: None for the defaults.
         index: empty for the SAE's default index.
         seed: of every random choice.

@@ -43,7 +43,7 @@ def explainer_options(explainer: str, seed: int, model: str) -> ExplainerOptions
 
 
 def method_options(methods: str, explainer: str, seed: int, model: str) -> list[MethodOptions]:
-    """The methods of a comma-separated list; empty for all that can be run.
+    """The methods of a comma-separated list; empty for those that run by default.
 
     The lexical explainer's pattern predicts by itself; other explanations need a judge.
     """

@@ -1,9 +1,9 @@
 """The deterministic judge: an explanation's pattern, evaluated. Free, and the same for ever.
 
-A window is as likely as the pattern's largest share in it, so that 0.5 and more is a yes
-as everywhere; highlighted tokens as the largest share among them. Of a group it selects
-what it says yes to, and picks the passage with the smallest share at its highlighted
-tokens (at any where none are), the first of equals.
+Whether a window or its highlighted tokens fire follows from the largest share among them
+(`firing.firing_likelihood`). Of a group it selects what it says yes to, and picks the
+passage with the smallest share at its highlighted tokens (at any where none are), all of
+equals.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from saexplain.scorer.v1.scorer_pb2 import (
 )
 from services.common.errors import InvalidArgument
 from services.common.pattern import CompiledPattern, compile_pattern
-from services.scorer.baselines import ACTIVE_SHARE
+from services.scorer.firing import FIRES_SHARE, firing_likelihood
 from services.scorer.statistics.estimate import Floats
 
 
@@ -79,11 +79,11 @@ def _simulate(pattern: CompiledPattern, item: JudgeItem) -> dict[str, Any]:
 
 
 def _classify(pattern: CompiledPattern, item: JudgeItem) -> dict[str, Any]:
-    return {"probability": min(1.0, float(_shares(pattern, item).max()))}
+    return {"probability": firing_likelihood(float(_shares(pattern, item).max()))}
 
 
 def _highlights(pattern: CompiledPattern, item: JudgeItem) -> dict[str, Any]:
-    return {"probability": min(1.0, _highlighted_max(pattern, item))}
+    return {"probability": firing_likelihood(_highlighted_max(pattern, item))}
 
 
 def _highlighted_max(pattern: CompiledPattern, at: JudgeItem | JudgePassage) -> float:
@@ -96,11 +96,12 @@ def _largest(pattern: CompiledPattern, item: JudgeItem) -> Floats:
 
 
 def _pick(pattern: CompiledPattern, item: JudgeItem) -> dict[str, Any]:
-    return {"chosen": [int(np.argmin(_largest(pattern, item)))]}
+    largest = _largest(pattern, item)
+    return {"chosen": np.flatnonzero(largest == largest.min()).tolist()}
 
 
 def _select(pattern: CompiledPattern, item: JudgeItem) -> dict[str, Any]:
-    return {"chosen": np.flatnonzero(_largest(pattern, item) >= ACTIVE_SHARE).tolist()}
+    return {"chosen": np.flatnonzero(_largest(pattern, item) >= FIRES_SHARE).tolist()}
 
 
 _ANSWERS: Mapping[JudgeTask.ValueType, Callable[[CompiledPattern, JudgeItem], dict[str, Any]]] = {

@@ -39,6 +39,7 @@ from saexplain.scorer.v1.scorer_pb2 import (
 )
 from services.scorer import baselines
 from services.scorer.evidence import Evidence, activations, max_activations, selection, weighted
+from services.scorer.firing import FIRES_SHARE
 from services.scorer.methods.base import (
     JUDGES,
     Writer,
@@ -125,7 +126,7 @@ class Autointerp:
                 others[b.name] = dict.fromkeys(values, undefined(b.undefined_reason))
             else:
                 largest = np.array([b.predict(w).max() for w in drawn.windows])
-                others[b.name] = _estimates(drawn, largest >= baselines.ACTIVE_SHARE, None)
+                others[b.name] = _estimates(drawn, largest >= FIRES_SHARE, None)
         active = int(drawn.active.sum())
         total = len(drawn.windows)
         counts = Counts(failed=total) if said is None else Counts(active, total - active)

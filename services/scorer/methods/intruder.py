@@ -11,7 +11,8 @@ maximum and above), in the silent window as many random tokens as in the others 
   feature is interpretable, not whether the explanation is right, and needs a language
   model.
 
-Chance is one fifth; baselines share a point between passages that they cannot tell apart.
+Chance is one fifth; a judge or baseline that cannot tell passages apart names all of them
+and gets that share of the point.
 A group without a usable answer is n_failed. Intervals: bootstrap over the intruders'
 documents.
 """
@@ -168,7 +169,7 @@ def _measured(
     for group in groups:
         item = f"{prefix}/{group.id}"
         chosen = predictions.chosen(item, len(group.windows))
-        right = None if chosen is None else float(chosen == [group.intruder])
+        right = None if not chosen else (group.intruder in chosen) / len(chosen)
         reason = UNPREDICTED if right is None else ""
         rows.append(
             ScoreRow(item=item, predicted=right, measured=1.0, weight=1.0, excluded_reason=reason)

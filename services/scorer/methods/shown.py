@@ -27,6 +27,7 @@ from saexplain.scorer.v1.scorer_pb2 import ScoreRequest
 from services.scorer import baselines
 from services.scorer.baselines import Predict, Predictor
 from services.scorer.evidence import Evidence, selection
+from services.scorer.firing import firing_likelihood
 from services.scorer.methods.base import ScoringMethod, evidence_of, other_feature_pattern
 from services.scorer.methods.sample import UNPREDICTED
 from services.scorer.predictions import Predictions
@@ -98,9 +99,11 @@ class Answers:
 
 
 def likelihood(predict: Predict, shown: Shown) -> float:
-    """The largest predicted share, among the highlighted tokens where there are any."""
+    """How likely a trivial explanation calls an item firing, by its largest share, among
+    the highlighted tokens where there are any."""
     shares = predict(shown.window)
-    return float(shares[list(shown.highlights)].max() if shown.highlights else shares.max())
+    largest = shares[list(shown.highlights)].max() if shown.highlights else shares.max()
+    return firing_likelihood(float(largest))
 
 
 def heldout(

@@ -7,6 +7,7 @@ import numpy as np
 from services.scorer.statistics.estimate import Bools, Estimate, Floats, defined, undefined
 
 ONE_CLASS = "only one class among the items"
+NO_ITEMS = "no item has an answer"
 
 
 def auroc(scores: Floats, actual: Bools) -> Estimate:
@@ -18,6 +19,8 @@ def auroc(scores: Floats, actual: Bools) -> Estimate:
     """
     if not np.all(np.isfinite(scores)):
         raise ValueError("scores must be finite")
+    if not scores.size:
+        return undefined(NO_ITEMS)
     value = float(aurocs(scores, actual, np.ones((1, len(scores))))[0])
     return defined(value) if np.isfinite(value) else undefined(ONE_CLASS)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from services.scorer.statistics.auc import auroc, aurocs
+from services.scorer.statistics.auc import NO_ITEMS, auroc, aurocs
 from services.scorer.statistics.classification import NO_POSITIVES, NONE_PREDICTED
 from services.scorer.statistics.estimate import Bools, Estimate, Floats, defined, undefined
 from services.scorer.statistics.intervals import ClusterBootstrap
@@ -15,7 +15,6 @@ YES = 0.5
 """A probability from here on is a yes."""
 
 NO_NEGATIVES = "no item is truly inactive"
-NO_ANSWERS = "no item has an answer"
 
 Ratios = Callable[[Floats], Floats]
 """Summed cells [r, 4] (tp, fp, fn, tn) to a value per row, NaN where undefined."""
@@ -89,7 +88,7 @@ RATIOS: Mapping[str, Ratios] = {
 def ratio(metric: str, probability: Floats, active: Bools) -> Estimate:
     """One of `RATIOS` over items [n]; undefined with its reason."""
     if not probability.size:
-        return undefined(NO_ANSWERS)
+        return undefined(NO_ITEMS)
     value = float(RATIOS[metric](cells(probability, active).sum(axis=0)[None, :])[0])
     if np.isfinite(value):
         return defined(value)

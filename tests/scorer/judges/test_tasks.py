@@ -161,7 +161,7 @@ async def test_highlights_are_marked_and_answers_out_of_range_are_failed(connect
 
 GROUPS = [
     group(JUDGE_TASK_PICK, "a", (b" alpha",), (b" waa",), (b" beta",)),
-    group(JUDGE_TASK_PICK, "b", (b" waa",), (b" gamma",)),
+    group(JUDGE_TASK_PICK, "b", (b" waa",), (b" gamma",), (b" wab",)),
 ]
 
 
@@ -173,7 +173,7 @@ async def test_one_passage_of_a_group_is_picked_with_and_without_the_explanation
         copy.CopyFrom(original)
         copy.id, copy.task = f"blind/{original.id}", JUDGE_TASK_PICK_BLIND
     replies = {
-        "pick_uncovered": {"groups": [{"group": 1, "passage": 2}, {"group": 2, "passage": 3}]},
+        "pick_uncovered": {"groups": [{"group": 1, "passage": 2}, {"group": 2, "passage": 4}]},
         "pick_odd": {"groups": [{"group": 2, "passage": 1}]},
     }
     async with FakeOpenAi(replies) as fake:
@@ -184,7 +184,7 @@ async def test_one_passage_of_a_group_is_picked_with_and_without_the_explanation
     description = world.explanation().description
     assert description in texts["pick_uncovered"] and description not in texts["pick_odd"]
     by_pattern, _ = await PatternJudge().judge(request_of(GROUPS))
-    assert [list(p.chosen) for p in by_pattern] == [[1], [0]]
+    assert [list(p.chosen) for p in by_pattern] == [[1], [0, 2]]
 
 
 async def test_any_number_of_a_group_is_selected(connect):

@@ -133,4 +133,4 @@ def _expectations(
     return result
 
 
-SIMULATE = Task("simulate_activations", SimulateReply, "simulate", 6, _shown, _read, 20)
+SIMULATE = Task("simulate_activations", SimulateReply, "simulate", 8, _shown, _read, 20)
