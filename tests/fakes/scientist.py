@@ -10,6 +10,7 @@ schemas adds its responders here.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from typing import Any
@@ -220,6 +221,64 @@ def verify(request: ChatRequest) -> dict[str, Any]:
     return {"items": [{"item": int(n), "covered": word in text} for n, text in texts]}
 
 
+def _listed(prompt: str) -> list[tuple[str, str]]:
+    """Numbers and texts of what stands as JSON strings on lines of their own."""
+    listed = re.findall(r'^Passage (\d+): (".*")$', prompt, re.MULTILINE)
+    return [(number, json.loads(text)) for number, text in listed]
+
+
+def classify(request: ChatRequest) -> dict[str, Any]:
+    """A passage is likely if it holds the explanation's word, among marks if there are any."""
+    prompt = request.last_text
+    word = quoted(_explanation(prompt))
+    items = []
+    for number, text in _listed(prompt):
+        marked = " ".join(re.findall("⟪(.*?)⟫", text)) if "⟪" in text else text
+        items.append({"item": int(number), "percent": 90 if word in marked else 10})
+    return {"items": items}
+
+
+def _groups(prompt: str) -> list[tuple[int, list[str]]]:
+    sections = re.split(r"^Group (\d+)$", prompt, flags=re.MULTILINE)[1:]
+    pairs = zip(sections[::2], sections[1::2], strict=True)
+    return [(int(number), [text for _, text in _listed(body)]) for number, body in pairs]
+
+
+def pick(request: ChatRequest) -> dict[str, Any]:
+    """The first passage without the explanation's word; without an explanation the first."""
+    prompt = request.last_text
+    word = quoted(_explanation(prompt)) if "<explanation>" in prompt else ""
+    groups = []
+    for number, texts in _groups(prompt):
+        odd = [place for place, text in enumerate(texts, 1) if word and word not in text]
+        groups.append({"group": number, "passage": odd[0] if odd else 1})
+    return {"groups": groups}
+
+
+def select(request: ChatRequest) -> dict[str, Any]:
+    """The passages with the explanation's word."""
+    prompt = request.last_text
+    word = quoted(_explanation(prompt))
+    return {
+        "groups": [
+            {"group": number, "passages": [p for p, text in enumerate(texts, 1) if word in text]}
+            for number, texts in _groups(prompt)
+        ]
+    }
+
+
+def simulate(request: ChatRequest) -> dict[str, Any]:
+    """Ten at every token that is the explanation's word, 0 elsewhere."""
+    prompt = request.last_text
+    word = quoted(_explanation(prompt))
+    passages = []
+    for number, body in re.findall(r"^Passage (\d+)\n((?:.+\n?)+)", prompt, re.MULTILINE):
+        tokens = re.findall(r"(\d+):(\S*)", body.split("tokens: ", 1)[1])
+        values = [[int(i), 10 if token.strip("␣") == word else 0] for i, token in tokens]
+        passages.append({"passage": int(number), "values": values})
+    return {"passages": passages}
+
+
 def write(request: ChatRequest) -> dict[str, Any]:
     """Sentences with the explanation's word, and the same without it."""
     prompt = request.last_text
@@ -273,6 +332,12 @@ REPLIES: dict[str, Responder] = {
     "synthesize": synthesize,
     "predict_activations": predict,
     "verify_texts": verify,
+    "classify_passages": classify,
+    "classify_highlights": classify,
+    "pick_uncovered": pick,
+    "pick_odd": pick,
+    "select_active": select,
+    "simulate_activations": simulate,
     "write_texts": write,
     "*": fill,
 }

@@ -8,7 +8,8 @@ from saexplain.common.v1.text_pb2 import TokenSpan
 from saexplain.common.v1.usage_pb2 import JournalScope, LlmOptions
 from saexplain.scorer.v1 import scorer_pb2 as pb
 from services.common.database import create_engine
-from services.scorer.judges.llm import LlmJudge, LlmWriter
+from services.scorer.judges.llm import LlmJudge
+from services.scorer.judges.llm_writer import LlmWriter
 from tests.fakes import language_model
 from tests.fakes.openai_server import FakeOpenAi
 from tests.fakes.scientist import REPLIES, strongest_token
