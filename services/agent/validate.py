@@ -158,8 +158,9 @@ def _check_activations(
 
 
 def _check_state(state: RunState, found: _Violations) -> None:
-    if state.round < 0 or state.review_count < 0:
-        found.report("state", "round and review_count must not be negative")
+    for field, count in (("round", state.round), ("review_count", state.review_count)):
+        if count < 0:
+            found.report(f"state.{field}", "must not be negative")
     if len(state.results) > MAX_RESULTS:
         found.report("state.results", f"holds more than {MAX_RESULTS} results")
         return

@@ -87,6 +87,20 @@ async def test_a_spent_budget_ends_in_what_there_is(stack: Stack) -> None:
     assert stack.script.calls["DesignProbes"] == 2
 
 
+async def test_a_useless_reply_costs_one_candidate_not_its_rivals(stack: Stack) -> None:
+    """Guards against a control of many drafts that fails with the first bad one."""
+
+    def useless(message: object) -> SaexplainError | None:
+        if message.scope.ordinal != 3_000:  # type: ignore[attr-defined]
+            return None
+        return Aborted("the reply is REFUSED", "LLM_REPLY_UNUSABLE")
+
+    stack.script.fail_when("Synthesize", useless)
+    ended = await stack.finish((await stack.create(request(explainer_name="best_of_n"))).name)
+    assert ended.state == explanation_pb2.RUN_STATE_SUCCEEDED, ended.failure
+    assert len((await stack.bundle(ended.name)).dossier.candidates) == 11
+
+
 async def test_a_budget_spent_before_anything_says_so(stack: Stack) -> None:
     """Guards against an invented explanation where not even a proposal was paid for."""
     stack.script.fail_when(

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from temporalio.exceptions import ActivityError
 
 from services.orchestrator.records import ArtifactRef
-from services.orchestrator.workflows.steps import Steps, artifact_of, budget_stop
+from services.orchestrator.workflows.failures import reason_of
+from services.orchestrator.workflows.steps import TOLERATED, Steps, artifact_of, budget_stop
 
 JUDGED_SHARE = 2
 """What choosing costs beside writing: a candidate that has rivals is judged on SELECT, for
@@ -75,8 +76,9 @@ async def independent(steps: Steps) -> Written:
 
 async def _write(
     steps: Steps, round_: int, ordinal: int, state: ArtifactRef | None
-) -> ArtifactRef | str:
-    """A synthesis, or the budget that was in its way."""
+) -> ArtifactRef | ActivityError:
+    """A synthesis, or what was in its way: a spent budget or a useless reply costs this
+    candidate, not its rivals."""
     inputs = steps.inputs("evidence")
     if state is not None:
         inputs["state"] = state
@@ -84,19 +86,34 @@ async def _write(
     try:
         return artifact_of(await steps.run_call("synthesize", call))
     except ActivityError as error:
-        return budget_stop(error)
+        if reason_of(error)[0] not in TOLERATED:
+            raise
+        return error
 
 
 async def _compared(
-    steps: Steps, rounds: Sequence[int], found: Sequence[ArtifactRef | str]
+    steps: Steps, rounds: Sequence[int], found: Sequence[ArtifactRef | ActivityError]
 ) -> Written:
-    written = [(n, ref) for n, ref in zip(rounds, found, strict=True) if not isinstance(ref, str)]
-    stop = next((entry for entry in found if isinstance(entry, str)), "")
+    """The comparison of what was written.
+
+    Raises:
+        ActivityError: nothing was, for another reason than a spent budget.
+    """
+    written = [
+        (number, entry)
+        for number, entry in zip(rounds, found, strict=True)
+        if isinstance(entry, ArtifactRef)
+    ]
+    errors = [entry for entry in found if isinstance(entry, ActivityError)]
+    spent = [entry for entry in errors if reason_of(entry)[0] == "BUDGET_EXHAUSTED"]
+    stop = budget_stop(spent[0]) if spent else ""
     if not written:
+        if errors and not spent:
+            raise errors[0]
         return Written(None, stop)
     call = steps.call(
         inputs=steps.inputs("facts", "windows"),
-        lists={"syntheses": tuple(ref for _, ref in written)},
+        lists={"syntheses": tuple(entry for _, entry in written)},
         numbers=tuple(number for number, _ in written),
     )
     return Written(artifact_of(await steps.run_call("compare_candidates", call)), stop)
