@@ -160,7 +160,9 @@ def _f1(case: Case, who: str, against: str) -> float:
 
 
 def _mean(values: Iterator[float] | Sequence[float]) -> float:
-    return float(np.nanmean(list(values)))
+    """Of those that are defined."""
+    known = [value for value in values if not np.isnan(value)]
+    return sum(known) / len(known) if known else float("nan")
 
 
 def _status(case: Case) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from benchmarks.planted import concepts, directions, material, nulls
 from benchmarks.planted.concepts import CONCEPTS
@@ -24,8 +26,9 @@ from services.activation.encoder.identity import Fingerprints
 from services.activation.encoder.sae import Sae, load_sae
 from services.activation.encoder.sources import SaeSource
 from services.activation.index.archive import unpack
-from services.activation.index.artifact import write_artifact
-from services.activation.index.config import IndexConfig
+from services.activation.index.config import FORMAT_VERSION, IndexConfig
+from services.activation.index.merge import merge_parts
+from services.activation.index.misses import nearest
 from services.activation.index.plan import make_plan
 from services.activation.index.reader import open_index
 from services.activation.index.statistics import Stratum
@@ -83,10 +86,10 @@ def build(given: Material, say: Callable[[str], None]) -> Built:
     sources = b"".join(Path(module.__file__ or "").read_bytes() for module in _CODE)
     digest = hashlib.sha256(sources + given.index.fingerprint.encode()).hexdigest()
     folder = given.cache / digest[:16]
-    planted = World(given.model_folder, folder / "sae", folder / "index")
-    random_model = World(
-        folder / "random-model", folder / "random-sae", folder / "random-model-index"
-    )
+    # Indexes of another format are swept anew; what they were swept with is kept.
+    indexes = folder / f"format-{FORMAT_VERSION}"
+    planted = World(given.model_folder, folder / "sae", indexes / "planted")
+    random_model = World(folder / "random-model", folder / "random-sae", indexes / "random-model")
     if not (folder / "agreement.npy").is_file():
         _plant(given, planted, folder / "agreement.npy", say)
     if not planted.index.is_dir():
@@ -147,12 +150,26 @@ def _sweep(
 ) -> None:
     config = IndexConfig()
     prints = Fingerprints(*(str(path) for path in (world.model, world.sae, "demo tokenizer")))
-    plan = make_plan(given.index, given.tokenizer, prints, config)
-    say(f"sweeping {plan.token_count:,} tokens into {world.index.name}")
     sae: Sae = load_sae(SaeSource(str(world.sae)))
-    model = material.cut_model(world.model)
-    encoder = around(BoundEncoder(model, sae, config.batch_token_budget))
-    part = sweep_chunks(
-        plan, encoder, range(plan.chunk_count), clock=time.monotonic, report=lambda _: None
-    )
-    write_artifact(plan, part, world.index)
+    world.index.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=world.index.parent) as scratch:
+        texts, part = Path(scratch) / "plan", Path(scratch) / "part"
+        texts.mkdir()
+        plan = make_plan(given.index, given.tokenizer, prints, config, texts)
+        say(f"sweeping {plan.token_count:,} tokens into {world.index.name}")
+        model = material.cut_model(world.model)
+        encoder = around(BoundEncoder(model, sae, config.batch_token_budget))
+        chunks = range(plan.chunk_count)
+        sweep_chunks(plan, encoder, chunks, part, clock=time.monotonic, report=lambda _: None)
+        merge_parts(plan, [part], _neighbors(sae), world.index)
+
+
+def _neighbors(sae: Sae) -> Callable[[range], list[NDArray[np.int64]]]:
+    """Decoder neighbours, which near misses are drawn by."""
+    rows = torch.nn.functional.normalize(sae.weights["W_dec"], dim=-1)
+
+    def of(block: range) -> list[NDArray[np.int64]]:
+        cosines = (rows[block.start : block.stop] @ rows.T).numpy()
+        return [nearest(values, feature) for feature, values in zip(block, cosines, strict=True)]
+
+    return of
