@@ -142,7 +142,7 @@ def _page(
         message = _message(ref, reader, weights, pieces, None)
         for field, _ in message.ListFields():
             if field.name not in _BASIC_FIELDS:
-                message.ClearField(field.name)
+                message.ClearField(field.name)  # type: ignore[arg-type]
         found.append(message)
     return found
 
