@@ -22,8 +22,8 @@ from saexplain.agent.v1.agent_pb2 import ProposeHypothesesRequest
 from saexplain.common.v1 import usage_pb2 as usage
 from saexplain.common.v1.usage_pb2 import LlmOptions
 from services.activation.encoder.gguf import ensure_converted
+from services.agent.explainers.llm.replies import ProposeReply
 from services.agent.explainers.sage.explainer import SageExplainer
-from services.agent.explainers.sage.replies import ProposeReply
 from services.common import errors
 from services.common.llm.calls import ChatMessage
 from services.common.llm.replies import parse_reply
