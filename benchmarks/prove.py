@@ -21,6 +21,8 @@ BENCHMARKS = {
     "exactness": ["-m", "benchmarks.exactness"],
     "vocabulary": ["-m", "benchmarks.vocabulary", "--coverage", "300"],
     "lexical_quality": ["-m", "benchmarks.lexical_quality"],
+    "fuzz": ["-m", "benchmarks.fuzz"],
+    "llm_cost": ["-m", "benchmarks.llm_cost"],
     "index_rebuild": ["-m", "demo.build_index", "--check"],
 }
 
