@@ -33,7 +33,7 @@ class LexicalExplainer:
     by probes. Asks no language model; equal requests give equal bytes."""
 
     name = "lexical"
-    version = "1"
+    version = "2"
     description = (
         "Weighted rules of tokens, classes and left contexts, chosen by description length "
         "and tested by probes; no language model."

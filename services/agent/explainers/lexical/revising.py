@@ -2,9 +2,9 @@
 
 Per hypothesis, in this order: tokens that proved active enter its rules; rules whose
 probes contradict them are narrowed by a left condition or freed of one, where that
-shortens the description of evidence and probes together; rules that stayed silent
-throughout and have little evidence are dropped, others are weighed down. A refuted
-hypothesis of which some rules work and others do not is split along that line.
+shortens the description of evidence and probes together; rules that stayed silent wherever
+they were tried are dropped, whatever the corpus says for them. A refuted hypothesis of which
+some rules work and others do not is split along that line.
 """
 
 from __future__ import annotations
@@ -52,8 +52,6 @@ from services.common.pattern import matcher_text, visible
 from services.common.pattern.tokens import matches_locally
 from services.common.pattern.validate import MAX_PARTS, MAX_RULES_PER_PART
 
-WELL_SUPPORTED = 5
-"""Firing rows of the corpus that outweigh probes which stayed silent."""
 _WORKS, _FAILS = 0.7, 0.3
 
 
@@ -121,15 +119,9 @@ class Reviser:
         if refined is not None:
             reasons.append(f"another left condition for {name} agrees better with the probes")
             return refined
-        share = trial.mean / self._reference
-        if share < SILENT_SHARE and not trial.active:
-            if self._firing_rows(rule) < WELL_SUPPORTED:
-                reasons.append(f"{name} stayed silent in {trial.count} probes and is dropped")
-                return None
-            weighed = _weighed(rule, share, trial.count)
-            if weighed.strength < rule.strength * 0.9:
-                reasons.append(f"{name} stayed silent in {trial.count} probes and weighs less")
-                return weighed
+        if trial.refuted(self._reference):
+            reasons.append(f"{name} stayed silent in {trial.count} probes and is dropped")
+            return None
         return rule
 
     def _add_proven(self, given: Hypothesis, revision: _Revision) -> None:
@@ -154,10 +146,6 @@ class Reviser:
             rule.token.WhichOneof("kind") == "literal" and matches_locally(rule.token, token)
             for rule in rules
         )
-
-    def _firing_rows(self, rule: PatternRule) -> int:
-        mask = self._occurrences.rule_mask(rule)
-        return int((self._occurrences.share[mask] >= SILENT_SHARE).sum())
 
     def _halves(self, given: Hypothesis) -> list[list[PatternRule]]:
         """Rules that work (with those not tested) and rules that fail, where a refuted
@@ -246,14 +234,6 @@ def _stretch(result: ProbeResult, reference: float, weight: float) -> Stretch:
         shares=np.asarray(result.activations, np.float64) / reference,
         weights=np.full(len(result.activations), weight),
     )
-
-
-def _weighed(rule: PatternRule, share: float, count: int) -> PatternRule:
-    """The rule with its strength averaged with what probes measured."""
-    copy = PatternRule()
-    copy.CopyFrom(rule)
-    copy.strength = (rule.strength * rule.support + share * count) / (rule.support + count)
-    return copy
 
 
 def _part(rules: Sequence[PatternRule]) -> PatternPart:

@@ -20,7 +20,7 @@ from saexplain.common.v1.explanation_pb2 import (
     ExplanationPart,
     ExplanationStatus,
 )
-from saexplain.common.v1.pattern_pb2 import PatternPart
+from saexplain.common.v1.pattern_pb2 import PatternPart, PatternRule
 from services.agent.explainers.citations import MAX_DESCRIPTION_LENGTH
 from services.agent.explainers.lexical.fit import Fitted, calibrated, fires, fitted, lay_out
 from services.agent.explainers.lexical.hypotheses import (
@@ -33,6 +33,7 @@ from services.agent.explainers.lexical.measures import PartMeasure
 from services.agent.explainers.lexical.naming import pattern_label
 from services.agent.explainers.lexical.occurrences import Occurrences, predictions
 from services.agent.explainers.lexical.strengths import refit
+from services.agent.explainers.lexical.trials import Trials
 from services.common.pattern import describe, describe_part
 
 MIN_CORRELATION = 0.2
@@ -55,10 +56,15 @@ def explain(evidence: Evidence, state: RunState) -> Explanation:
     if not live:
         return _unexplained(
             EXPLANATION_STATUS_NO_EXPLANATION,
-            "No set of token rules describes the evidence more briefly than listing it.",
+            "Probes refuted every rule." if state.results else "No rule holds in the evidence.",
         )
     occurrences = lay_out(evidence)
-    parts, owners = _refitted(occurrences, live)
+    parts, owners = _refitted(occurrences, _withstood(live, evidence, state))
+    if not parts:
+        return _unexplained(
+            EXPLANATION_STATUS_NO_EXPLANATION,
+            "Every rule stayed silent in fresh sentences that were written to fit it.",
+        )
     result = fitted(occurrences, parts)
     reason = _too_weak(result)
     if result is None or reason:
@@ -66,12 +72,26 @@ def explain(evidence: Evidence, state: RunState) -> Explanation:
     return _explained(evidence, state, occurrences, result, owners)
 
 
+def _withstood(
+    live: Sequence[Hypothesis], evidence: Evidence, state: RunState
+) -> list[tuple[Hypothesis, PatternRule]]:
+    """The rules that probes did not refute, each with its hypothesis."""
+    trials = Trials(state.results)
+    reference = evidence.facts.reference_max
+    return [
+        (h, rule)
+        for h in live
+        for rule in part_of(h).rules
+        if not trials.of_rule(rule).refuted(reference)
+    ]
+
+
 def _refitted(
-    occurrences: Occurrences, live: Sequence[Hypothesis]
+    occurrences: Occurrences, owned: Sequence[tuple[Hypothesis, PatternRule]]
 ) -> tuple[list[PatternPart], list[Hypothesis]]:
     """The parts of the hypotheses with strengths fitted together, strongest first, and
     the hypothesis of each. Rules that only probes have shown keep their strength."""
-    owned = [(h, rule) for h in live for rule in part_of(h).rules]
+    live = list({h.id: h for h, _ in owned}.values())
     seen = [(h, r) for h, r in owned if (occurrences.rule_mask(r) & (occurrences.weight > 0)).any()]
     unseen = [(h, r) for h, r in owned if (h, r) not in seen]
     rules = calibrated(occurrences, refit(occurrences, [r for _, r in seen], keep_all=True))

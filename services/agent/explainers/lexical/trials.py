@@ -24,7 +24,7 @@ from saexplain.common.v1.pattern_pb2 import Pattern, PatternPart, PatternRule
 from saexplain.common.v1.vocabulary_pb2 import CARRIER_KIND_BARE
 from services.agent.explainers.lexical.hypotheses import part_of
 from services.agent.explainers.lexical.occurrences import Occurrences
-from services.agent.explainers.lexical.weights import ACTIVE_SHARE
+from services.agent.explainers.lexical.weights import ACTIVE_SHARE, SILENT_SHARE
 from services.common.pattern import predict
 from services.common.pattern.tokens import fold_case, text_of, without_leading_space
 
@@ -65,6 +65,11 @@ class Trial:
         enough = self.count >= MIN_TRIALS and self.active >= MIN_ACTIVE
         # A word of many carriers may stand at a peak now and then.
         return enough and 2 * self.active >= self.count
+
+    def refuted(self, reference_max: float) -> bool:
+        """Whether a rule with these measurements stayed silent wherever it was tried."""
+        silent = self.mean < SILENT_SHARE * reference_max
+        return self.count >= MIN_TRIALS and not self.active and silent
 
     def add(self, result: ProbeResult, places: Sequence[int]) -> None:
         """Counts a text in which the token stands at `places`."""

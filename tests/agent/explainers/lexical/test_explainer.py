@@ -260,3 +260,51 @@ def test_halves_are_of_other_documents() -> None:
     documents = [{s.document for s in half.stretches} for half in halves if half]
     assert not documents[0] & documents[1]
     assert sum(len(half) for half in halves if half) == len(rows)
+
+
+async def test_a_rule_that_stays_silent_in_every_probe_is_gone() -> None:
+    """The corpus alone said so: whatever stood around the word there, not the word, made it
+    fire. The other rule, which probes bear out, stays."""
+    given = world.evidence(token_set)
+
+    def only_almost(tokens, i):
+        return 1.0 if tokens[i] == " almost" else 0.0
+
+    state = await world.propose(given)
+    for _ in range(2):
+        state = await world.step(given, state, only_almost)
+    explanation = (await world.synthesize(given, state)).explanation
+    rules = [rule for part in explanation.pattern.parts for rule in part.rules]
+    assert {rule.token.literal for rule in rules} == {b" almost"}
+
+
+async def test_probes_that_refute_every_rule_leave_no_explanation() -> None:
+    given = world.evidence(token_set)
+    state = await world.propose(given)
+    for _ in range(2):
+        state = await world.step(given, state, lambda tokens, i: 0.0)
+    explanation = (await world.synthesize(given, state)).explanation
+    assert explanation.status == ex.EXPLANATION_STATUS_NO_EXPLANATION
+    assert "robes" in explanation.status_detail and not explanation.pattern.parts
+
+
+async def test_tokens_of_the_vocabulary_probe_enter_only_after_they_were_measured() -> None:
+    """A carrier of three words is no corpus sentence: the decoy fired there too."""
+
+    def with_unseen(tokens, i):
+        return 1.0 if tokens[i] in (*ADVERBS, " practically") else 0.0
+
+    given = world.evidence(with_unseen)
+    tops = [(b" practically", 0.9), (b" almost", 0.9), (b" hardly", 0.8)]
+    for number in range(3):
+        probe = given.vocabulary_probes.add()
+        probe.carrier.name = f"short-{number + 1}"
+        for token, share in tops:
+            probe.top_tokens.add(token_bytes=token, relative_activation=share)
+    state = await world.propose(given)
+    for _ in range(4):
+        state = await world.step(given, state, with_unseen)
+    explanation = (await world.synthesize(given, state)).explanation
+    literals = {r.token.literal for part in explanation.pattern.parts for r in part.rules}
+    assert b" practically" in literals
+    assert b" hardly" not in literals

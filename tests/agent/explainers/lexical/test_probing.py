@@ -113,11 +113,12 @@ async def test_a_refuted_hypothesis_is_split_into_what_works_and_what_does_not()
     state = await world.propose(given)
     assert len(state.hypotheses) == 1
 
-    def only_almost(tokens, i):
-        return 1.0 if tokens[i] == " almost" else 0.0
+    def mostly_almost(tokens, i):
+        # Silent rules are dropped; one that is weak is neither right nor refuted.
+        return {" almost": 1.0, " nearly": 0.3}.get(tokens[i], 0.0)
 
     for _ in range(2):
-        state = await world.step(given, state, only_almost)
+        state = await world.step(given, state, mostly_almost)
     split = [h for h in state.hypotheses if h.status == HYPOTHESIS_STATUS_SUPERSEDED]
     assert [h.id for h in split] == ["h1"]
     successors = [h for h in state.hypotheses if list(h.parents) == ["h1"]]
@@ -134,3 +135,15 @@ async def test_dropped_hypotheses_are_left_as_they_are_and_not_probed() -> None:
     assert after.hypotheses == state.hypotheses
     state.hypotheses[0].status = HYPOTHESIS_STATUS_REFUTED
     assert not (await world.design(given, state)).probes
+
+
+async def test_carriers_are_longer_where_short_texts_lose_the_feature() -> None:
+    """Below a ceiling of 0.8 a silent probe of a dozen words says little."""
+    given = world.evidence(lambda tokens, i: float(tokens[i] == " very"))
+    texts = {}
+    for ceiling in (None, 0.9, 0.5):
+        if ceiling is not None:
+            given.ceiling.active_share = ceiling
+        designed = await world.design(given, await world.propose(given))
+        texts[ceiling] = max(len(p.text.split()) for p in designed.probes)
+    assert texts[None] == texts[0.9] < texts[0.5]
