@@ -47,8 +47,7 @@ class ActivationSettings(ServerSettings):
     unset for the first of the registry."""
     memory_budget_bytes: int = Field(0, ge=0)
     """For weights and workspaces of models and SAEs, shared equally by Triton's models; what is
-    idle makes room. 0 for 0.7 of the memory that the machine or the control group has; has to be
-    set where the device has memory of its own."""
+    idle makes room. 0 for 0.7 of the memory of the GPU, or of machine or control group."""
 
     corpus_schemes: tuple[str, ...] = ("file",)
     """URL schemes of corpora that an indexer opens: those of fsspec (``s3``, ``gs``, ``https``,
@@ -71,8 +70,9 @@ class ActivationSettings(ServerSettings):
     """Tokens waiting or running over all calls; more are refused with a time to wait."""
     max_queued_calls: int = Field(4_096, ge=1)
     """Encode calls waiting or running; more are refused with a time to wait."""
-    batch_token_budget: int = Field(4_096, ge=2)
-    """Tokens of one forward pass."""
+    batch_token_budget: int = Field(1_024, ge=2)
+    """Tokens of one forward pass. Larger ones are no faster on CPUs, and callers wait longer for
+    each other; a GPU wants some 16,384."""
     row_cache_bytes: int = Field(2**27, ge=0)
     """Memory for activations computed before, by content; what was used longest ago makes room.
     0 turns it off."""
