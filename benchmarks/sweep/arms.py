@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +45,15 @@ class Setting:
 
 
 def load_setting(document_count: int, folder: Path) -> Setting:
-    """The demo's SAE and the first documents of its corpus."""
+    """The demo's SAE and some documents of its corpus."""
     settings = ActivationSettings()
     registry = load_registry(settings.registry)
     loaded = RegistryLoader(registry, settings.cache_dir, "cpu", settings.encoder_limits)(SAE_ID)
     source: ModelSource = registry.model_source(registry.sae(SAE_ID).model, settings.cache_dir)
     tokenizer = load_tokenizer(source, registry.models[registry.sae(SAE_ID).model].bos_token)
-    corpus = read_corpus(CORPUS, max_documents=document_count)
+    corpus = read_corpus(CORPUS)
+    step = max(1, len(corpus.documents) // document_count)  # documents of all kinds and sources
+    corpus = replace(corpus, documents=corpus.documents[::step])
     (folder / "plan").mkdir()
     plan = make_plan(corpus, tokenizer, loaded.fingerprints, IndexConfig(), folder / "plan")
     return Setting(plan, loaded, load_model(source, 30), folder)

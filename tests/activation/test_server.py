@@ -317,6 +317,94 @@ async def test_a_senseless_index_is_refused(
     assert [violation.field for violation in error.violations] == ([field] if field else [])
 
 
+async def test_a_cancelled_sweep_stops_and_a_later_one_is_whole(
+    chosen: Any, tmp_path: Path
+) -> None:
+    """Guards against a sweep that goes on for a caller who has left. The turn of an indexer is
+    given back when the sweep's thread has ended: had it gone on to its end, its part were there."""
+    corpus = tiny.write_corpus(tmp_path / "long.jsonl.zst", document_count=600)
+    config = index_config(corpus)
+    async with indexer_stub(chosen) as stub:
+        plan = await stub.PlanIndex(pb.PlanIndexRequest(config=config))
+        request = pb.IndexShardRequest(config=config, key=plan.key, shard=0, shard_count=1)
+        call = stub.IndexShard(request)
+        first = await call.read()
+        call.cancel()
+        assert first.done_token_count < first.total_token_count
+        assert (await stub.PlanIndex(pb.PlanIndexRequest(config=config))).key == plan.key
+        work = chosen.index_dir / ".work" / plan.key
+        assert [path.name for path in work.iterdir() if "part" in path.name] == []
+        again = [step async for step in stub.IndexShard(request)]
+        assert again[-1].done
+        assert again[-1].done_token_count == first.total_token_count
+        repeated = [step async for step in stub.IndexShard(request)]
+        assert [step.tokens_per_second for step in repeated] == [0.0] * len(repeated)
+
+
+async def test_two_indexers_share_the_shards_of_one_index(chosen: Any, tmp_path: Path) -> None:
+    """Guards against parts that only their own process can merge, and against an index that is
+    not found under the name that the public API gave it."""
+    corpus = tiny.write_corpus(tmp_path / "long.jsonl.zst", document_count=600)
+    config = index_config(corpus)
+    async with indexer_stub(chosen) as one, indexer_stub(chosen) as other:
+        plan = await one.PlanIndex(pb.PlanIndexRequest(config=config, shard_token_count=2_000))
+        assert plan.shard_count > 1
+        for shard in reversed(range(plan.shard_count)):
+            request = pb.IndexShardRequest(
+                config=config, key=plan.key, shard=shard, shard_count=plan.shard_count
+            )
+            steps = [step async for step in (one, other)[shard % 2].IndexShard(request)]
+            assert steps[-1].done
+        merged = await other.MergeIndex(
+            pb.MergeIndexRequest(
+                config=config, key=plan.key, shard_count=plan.shard_count, index_id="other-name"
+            )
+        )
+    assert merged.key == plan.key
+    async with front_stub(chosen) as stub:
+        for name in ("other-name", plan.key[:16]):
+            asked = pb.GetFeatureRequest(
+                name=f"{SAE}/features/5", index=f"projects/default/indexes/{name}"
+            )
+            assert (await stub.GetFeature(asked)).facts.reference_max > 0
+
+
+async def test_near_misses_come_on_the_rungs_asked_for(chosen: Any, corpus_path: Path) -> None:
+    async with indexer_stub(chosen) as stub:
+        await build(stub, index_config(corpus_path))
+    near_miss = window_pb2.WINDOW_STRATEGY_NEAR_MISS
+    same, neighbor = window_pb2.NEGATIVE_RUNG_SAME_TOKEN, window_pb2.NEGATIVE_RUNG_NEIGHBOR
+    explain = window_pb2.SPLIT_EXPLAIN
+    async with front_stub(chosen) as stub:
+
+        async def rungs_of(**selection: Any) -> set[int]:
+            asked = window_pb2.WindowSelection(
+                **{"strategy": near_miss, "split": explain, "count": 50, **selection}
+            )
+            found = set()
+            for feature in range(8):
+                request = pb.ListExemplarsRequest(
+                    feature=f"{SAE}/features/{feature}", selections=[asked]
+                )
+                response = await stub.ListExemplars(request)
+                found |= {window.negative_rung for window in response.lists[0].windows}
+            return found
+
+        assert await rungs_of() == {same}
+        assert await rungs_of(rungs=[same, neighbor]) == {same, neighbor}
+        silent = window_pb2.WINDOW_STRATEGY_NON_ACTIVATING
+        assert await rungs_of(strategy=silent) == {window_pb2.NEGATIVE_RUNG_RANDOM}
+        for bad in (
+            {"rungs": [same, same]},
+            {"rungs": [window_pb2.NEGATIVE_RUNG_MINIMAL_PAIR]},
+            {"rungs": [same], "strategy": silent},
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await rungs_of(**bad)
+            violations = from_rpc_error(caught.value).violations
+            assert [violation.field for violation in violations] == ["selections[0].rungs"]
+
+
 async def test_shards_of_another_plan_and_holes_are_refused(chosen: Any, corpus_path: Path) -> None:
     config = index_config(corpus_path)
     async with indexer_stub(chosen) as stub:

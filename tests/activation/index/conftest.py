@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from services.activation.encoder.model import CutModel
 from services.activation.encoder.sae import Sae
 from services.activation.encoder.sources import ModelSource
 from services.activation.encoder.tokenizer import TextTokenizer
+from services.activation.index.artifact import open_artifact
 from services.activation.index.config import IndexConfig
 from services.activation.index.corpus import read_corpus
 from services.activation.index.merge import Neighbors, merge_parts
@@ -63,6 +64,12 @@ class Built:
     dense: list[np.ndarray]
     """Per window float32 [tokens, features], encoded context by context without the index's code
     for collecting."""
+
+    def panel_reader(self) -> IndexReader:
+        """The same index as format 1 has it: without near misses."""
+        files = open_artifact(self.folder)
+        kept = {n: sha for n, sha in files.manifest["files"].items() if not n.startswith("miss_")}
+        return IndexReader(replace(files, manifest={**files.manifest, "files": kept}))
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ def text_file(file: IO[bytes], name: str, max_bytes: int) -> Iterator[RawRecord]
         raw = _decompressed(file).read(max_bytes + 1)
         if len(raw) > max_bytes:
             raise invalid(name, f"longer than {max_bytes} bytes")
-        yield RawRecord(name, {"id": name, "source": name, "text": raw.decode()})
+        yield RawRecord(name, {"id": name, "source": name, "kind": "text", "text": raw.decode()})
     except UnicodeDecodeError as error:
         raise invalid(name, f"byte {error.start} is not UTF-8") from error
     except (OSError, EOFError, zstandard.ZstdError) as error:
