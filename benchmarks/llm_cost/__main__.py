@@ -48,25 +48,29 @@ EXPLAINERS: tuple[Callable[..., Any], ...] = (
     BestOfNExplainer,
     RandomProbeExplainer,
 )
+_NAMES = [make(None).name for make in EXPLAINERS]
 
 
-async def measure(source: FolderSource, tokenizer: TextTokenizer, features: list[int]) -> bool:
-    """Prints a table; whether `sage` keeps to its limit on every feature."""
+async def measure(
+    source: FolderSource, tokenizer: TextTokenizer, features: list[int], names: list[str]
+) -> bool:
+    """Prints a table; whether `sage` keeps to its limit on every feature, if it is in it."""
+    chosen = [make for make in EXPLAINERS if make(None).name in names]
     totals: dict[str, list[Counter[str]]] = {}
     calls: dict[str, Counter[str]] = {}
     for feature in features:
         evidence = await _evidence(source, feature)
         select = await source.windows(feature, gathering.select_selections(), 0)
-        for make in EXPLAINERS:
+        for make in chosen:
             meter = Meter(partial(_length, tokenizer), Author(_corpus(evidence)))
             explainer = make(meter)
             await Run(explainer, meter, evidence, select, partial(_cut, tokenizer)).whole()
             totals.setdefault(explainer.name, []).append(meter.tokens)
             calls[explainer.name] = meter.calls
             totals.setdefault(f"{explainer.name} prompts", []).append(meter.prompt_tokens)
-    for make in EXPLAINERS:
+    for make in chosen:
         _show(make(None).name, totals, calls)
-    return all(tokens.total() <= MOST_VISIBLE_TOKENS for tokens in totals["sage"])
+    return all(tokens.total() <= MOST_VISIBLE_TOKENS for tokens in totals.get("sage", ()))
 
 
 def _show(name: str, totals: dict[str, list[Counter[str]]], calls: dict[str, Counter[str]]) -> None:
@@ -153,13 +157,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--count", type=int, default=20, help="eligible features")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--explainers", nargs="+", choices=_NAMES, default=_NAMES)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         source, tokenizer = _demo(Path(scratch))
 
         async def run() -> bool:
             features = await _draw(source, arguments.count, arguments.seed)
-            return await measure(source, tokenizer, features)
+            return await measure(source, tokenizer, features, arguments.explainers)
 
         kept = asyncio.run(run())
     print(f"\nlimit of {MOST_VISIBLE_TOKENS:,} {'kept' if kept else 'NOT kept'} by sage")

@@ -108,7 +108,7 @@ class Run:
         price = JUDGED_SHARE * (self._meter.tokens.total() - before)
         count = loop.candidate_count
         if loop.candidate_token_count:
-            count = min(count, loop.candidate_token_count // price)
+            count = min(count, int(loop.candidate_token_count // price))
         explanations += [await self._synthesis() for _ in range(1, count)]
         for explanation in explanations if len(explanations) > 1 else ():
             await self._judge(explanation)

@@ -17,9 +17,9 @@ from services.orchestrator.records import ArtifactRef
 from services.orchestrator.workflows.failures import reason_of
 from services.orchestrator.workflows.steps import TOLERATED, Steps, artifact_of, budget_stop
 
-JUDGED_SHARE = 2
-"""What choosing costs beside writing: a candidate that has rivals is judged on SELECT, for
-about as many tokens as its synthesis."""
+JUDGED_SHARE = 1.75
+"""What a candidate that has rivals costs by what its synthesis costs: judging it on SELECT
+takes about three quarters as much again (`benchmarks/llm_cost`)."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ async def independent(steps: Steps) -> Written:
     before = steps.used.llm_token_count
     first = await _write(steps, 0, 0, None)
     price = JUDGED_SHARE * (steps.used.llm_token_count - before)
-    count = min(most, tokens // price) if tokens and price else most
+    count = min(most, int(tokens // price)) if tokens and price else most
     others = await asyncio.gather(*(_write(steps, 0, ordinal, None) for ordinal in range(1, count)))
     return await _compared(steps, [0] * (1 + len(others)), [first, *others])
 
