@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from services.activation.encoder.backend import EncoderLimits
 from services.activation.encoder.memory import machine_bytes
 from services.activation.registry import Registry
@@ -35,7 +37,7 @@ def model_spec(
         dtype=registry.models[model].compute_dtype,
         bos_token=registry.models[model].bos_token,
         limits=limits,
-        memory_budget_bytes=memory_budget_bytes or default_budget_bytes(),
+        memory_budget_bytes=memory_budget_bytes or default_budget_bytes(device),
     )
 
 
@@ -49,12 +51,15 @@ def model_specs(
     """Every language model that has an SAE. Each is a process of its own and gets an equal share
     of the budget."""
     used = sorted({entry.model for entry in registry.saes.values()})
-    share = (memory_budget_bytes or default_budget_bytes()) // len(used)
+    share = (memory_budget_bytes or default_budget_bytes(device)) // len(used)
     return [model_spec(registry, model, cache_dir, device, limits, share) for model in used]
 
 
-def default_budget_bytes() -> int:
-    """A share of the memory that this process may use."""
+def default_budget_bytes(device: str) -> int:
+    """A share of the memory that this process may use: the machine's or the GPU's."""
+    if device.startswith("cuda"):
+        _, total = torch.cuda.mem_get_info(device)
+        return int(total * _DEFAULT_SHARE)
     return int(machine_bytes() * _DEFAULT_SHARE)
 
 
@@ -66,7 +71,7 @@ class RegistryLoader(SaeStore):
         cache_dir: Converted models.
         device: Torch device.
         limits: Of the backend; they size the workspace.
-        memory_budget_bytes: For weights and workspaces; 0 for a share of the machine's.
+        memory_budget_bytes: For weights and workspaces; 0 for a share of the machine's or GPU's.
 
     Raises, when called:
         NotFound: SAE_NOT_FOUND.
@@ -82,7 +87,7 @@ class RegistryLoader(SaeStore):
         limits: EncoderLimits,
         memory_budget_bytes: int = 0,
     ) -> None:
-        budget = memory_budget_bytes or default_budget_bytes()
+        budget = memory_budget_bytes or default_budget_bytes(device)
 
         def spec_of(sae_id: str) -> TritonModelSpec:
             model = registry.sae(sae_id).model

@@ -124,7 +124,9 @@ class ActivationSettings(ServerSettings):
             max_rows=self.max_texts,
             max_row_tokens=self.max_text_tokens,
             max_features=self.max_features,
-            max_queued_tokens=self.max_queued_tokens,
-            max_queued_calls=self.max_queued_calls,
+            # Above what the front admits: two pages of a call that was admitted alone must fit.
+            max_queued_tokens=self.max_queued_tokens
+            + 2 * (self.page_token_count + self.max_text_tokens),
+            max_queued_calls=4 * self.max_queued_calls,
             batch_token_budget=self.batch_token_budget,
         )

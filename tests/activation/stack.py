@@ -41,7 +41,7 @@ def settings(registry: Path, work: Path, **overrides: Any) -> ActivationSettings
 async def front_stub(chosen: ActivationSettings) -> AsyncIterator[Any]:
     """A client of a front that serves for the length of the body."""
     registry = load_registry(chosen.registry)
-    async with front(chosen, registry) as parts, _stub(parts.servicer) as stub:
+    async with front(chosen, registry) as parts, stub_of(parts.servicer) as stub:
         yield stub
 
 
@@ -56,12 +56,13 @@ async def front_channel(chosen: ActivationSettings) -> AsyncIterator[grpc.aio.Ch
 @contextlib.asynccontextmanager
 async def indexer_stub(chosen: ActivationSettings) -> AsyncIterator[Any]:
     """A client of an indexer that serves for the length of the body."""
-    async with _stub(indexer(chosen, load_registry(chosen.registry))) as stub:
+    async with stub_of(indexer(chosen, load_registry(chosen.registry))) as stub:
         yield stub
 
 
 @contextlib.asynccontextmanager
-async def _stub(servicer: Any) -> AsyncIterator[Any]:
+async def stub_of(servicer: Any) -> AsyncIterator[Any]:
+    """A client of a servicer that serves for the length of the body."""
     async with _channel(servicer) as channel:
         yield activation_pb2_grpc.ActivationServiceStub(channel)
 

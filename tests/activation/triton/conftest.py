@@ -98,14 +98,19 @@ def triton(
 
 
 @contextlib.contextmanager
-def running_triton(registry_path: Path, folder: Path) -> Iterator[RunningTriton]:
-    """A server that always ends: its whole process group is killed where asking does not help."""
-    address = f"127.0.0.1:{_free_port()}"
+def running_triton(registry_path: Path, folder: Path, **changes: str) -> Iterator[RunningTriton]:
+    """A server that always ends: its whole process group is killed where asking does not help.
+
+    Args:
+        changes: Environment variables of the server.
+    """
+    address = changes.get("SAEXPLAIN_TRITON_LISTEN", f"127.0.0.1:{_free_port()}")
     environment = os.environ | {
         "SAEXPLAIN_TRITON_LISTEN": address,
         "SAEXPLAIN_REGISTRY": str(registry_path),
         "SAEXPLAIN_CACHE_DIR": str(folder / "cache"),
         "OMP_NUM_THREADS": "1",
+        **changes,
     }
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(

@@ -7,7 +7,7 @@ from tritonclient.utils import InferenceServerException
 
 from services.activation.triton.failures import error_of, is_dead, is_of_model
 from services.activation.triton.wire import decode_error, error_text
-from services.common.errors import InvalidArgument, NotFound
+from services.common.errors import InvalidArgument, NotFound, ResourceExhausted
 
 _OURS = error_text(NotFound("no such SAE", reason="SAE_NOT_FOUND"))
 
@@ -52,3 +52,11 @@ def test_an_error_keeps_its_fields_on_the_way() -> None:
     got = decode_error(f"prefix {error_text(sent)}")
     assert isinstance(got, InvalidArgument)
     assert (got.message, got.reason, got.violations) == (sent.message, sent.reason, sent.violations)
+
+
+def test_a_time_to_wait_survives_triton() -> None:
+    """The model knows its speed; without it a caller would come back too soon or too late."""
+    full = ResourceExhausted("full", reason="QUEUE_FULL", retry_after_seconds=1.5)
+    found = decode_error(f"[request id: 7] {error_text(full)}")
+    assert isinstance(found, ResourceExhausted)
+    assert found.retry_after_seconds == 1.5
