@@ -20,7 +20,12 @@ BENCHMARKS = {
     "sweep": ["-m", "benchmarks.sweep"],
     "exactness": ["-m", "benchmarks.exactness"],
     "vocabulary": ["-m", "benchmarks.vocabulary", "--coverage", "300"],
-    "lexical_quality": ["-m", "benchmarks.lexical_quality"],
+    "lexical_quality": [
+        *("-m", "benchmarks.lexical_quality", "--count", "200", "--dense", "20"),
+        *("--rounds", "0", "--seed", "7"),
+    ],
+    "planted": ["-m", "benchmarks.planted", "--rounds", "0"],
+    "leakage": ["-m", "benchmarks.leakage"],
     "fuzz": ["-m", "benchmarks.fuzz"],
     "llm_cost": ["-m", "benchmarks.llm_cost"],
     "index_rebuild": ["-m", "demo.build_index", "--check"],
