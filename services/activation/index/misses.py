@@ -183,7 +183,8 @@ def _inverted(layout: Layout, windows: Ints) -> tuple[Ints, NDArray[np.int32], I
         parts.append(np.unique(token << 32 | (place + block.start)))
     pairs = np.concatenate(parts)
     pairs.sort()
-    place = (pairs & 0xFFFF_FFFF).astype(np.int32)
+    place = np.asarray(pairs & 0xFFFF_FFFF, dtype=np.int32)
     pairs >>= 32
     starts = group_starts(pairs)
-    return pairs[starts], place, np.concatenate([starts, [len(place)]]).astype(np.int64)
+    bounds = np.concatenate([starts, [len(place)]]).astype(np.int64)
+    return pairs[starts], place, bounds
