@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ from services.activation.index.spool import blocks, group_starts
 NEIGHBOR_COUNT = 5
 NEIGHBOR_COSINE = 0.1
 """Decoders that are less alike are no neighbours."""
+Places = NDArray[np.signedinteger[Any]]
+"""Places in the pool, in four bytes each."""
 _SALT = 0x6D697373
 _BLOCK_WINDOWS = 2**12
 _CUES = 16
@@ -146,7 +148,7 @@ class MissFinder:
         chosen = chosen[np.lexsort((chosen, rung[chosen]))]
         return Misses(self._windows[chosen], rung[chosen], counts.reshape(SPLIT_COUNT, -1))
 
-    def _windows_with(self, token: int) -> NDArray[np.int32]:
+    def _windows_with(self, token: int) -> Places:
         """Places in the pool of windows that hold a token."""
         at = int(np.searchsorted(self._tokens, token))
         if at == len(self._tokens) or int(self._tokens[at]) != token:
@@ -171,7 +173,7 @@ def nearest(cosines: NDArray[np.float32], feature: int) -> Ints:
     return found
 
 
-def _inverted(layout: Layout, windows: Ints) -> tuple[Ints, NDArray[np.int32], Ints]:
+def _inverted(layout: Layout, windows: Ints) -> tuple[Ints, Places, Ints]:
     """Tokens of some windows, ascending; places in ``windows`` that hold them; bounds of these."""
     parts = [np.empty(0, np.int64)]
     for block in blocks(len(windows), _BLOCK_WINDOWS):
@@ -183,7 +185,7 @@ def _inverted(layout: Layout, windows: Ints) -> tuple[Ints, NDArray[np.int32], I
         parts.append(np.unique(token << 32 | (place + block.start)))
     pairs = np.concatenate(parts)
     pairs.sort()
-    place = np.asarray(pairs & 0xFFFF_FFFF, dtype=np.int32)
+    place: Places = np.asarray(pairs & 0xFFFF_FFFF, dtype=np.int32)
     pairs >>= 32
     starts = group_starts(pairs)
     bounds = np.concatenate([starts, [len(place)]]).astype(np.int64)
