@@ -185,8 +185,8 @@ def _inverted(layout: Layout, windows: Ints) -> tuple[Ints, Places, Ints]:
         parts.append(np.unique(token << 32 | (place + block.start)))
     pairs = np.concatenate(parts)
     pairs.sort()
-    place: Places = np.asarray(pairs & 0xFFFF_FFFF, dtype=np.int32)
+    places: Places = np.asarray(pairs & 0xFFFF_FFFF, dtype=np.int32)
     pairs >>= 32
     starts = group_starts(pairs)
-    bounds = np.concatenate([starts, [len(place)]]).astype(np.int64)
-    return pairs[starts], place, bounds
+    bounds = np.concatenate([starts, [len(places)]]).astype(np.int64)
+    return pairs[starts], places, bounds
