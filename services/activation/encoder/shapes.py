@@ -11,6 +11,7 @@ from typing import Any
 from services.activation.encoder.memory import ModelShape, SaeShape
 from services.activation.encoder.model import cut_config
 from services.activation.encoder.sae import read_config
+from services.activation.encoder.saes.releases import check_readable
 from services.activation.encoder.sources import ModelSource, SaeSource
 from services.common.errors import FailedPrecondition
 
@@ -67,6 +68,7 @@ def _release_shape(release: str, sae_id: str) -> SaeShape:
     # Seconds of import, paid only where a release is named.
     from sae_lens.loading.pretrained_sae_loaders import load_sae_config_from_huggingface
 
+    check_readable(release)
     try:
         raw = load_sae_config_from_huggingface(release, sae_id)
         d_in, d_sae = int(raw["d_in"]), int(raw["d_sae"])

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from sae_lens.loading import pretrained_sae_loaders
 
 from services.activation import registry as registry_module
 from services.activation.encoder.backend import EncoderLimits
 from services.activation.encoder.fingerprints import sae_fingerprint
 from services.activation.encoder.sae import load_sae
+from services.activation.encoder.shapes import sae_shape
 from services.activation.encoder.sources import SaeSource
 from services.activation.loading import RegistryLoader
 from services.activation.registry import load_registry
@@ -92,6 +94,21 @@ def test_a_release_of_pickles_is_refused_before_anything_is_read(cache: Path) ->
     """Guards against files that can run code."""
     with pytest.raises(Unimplemented, match=r"goodfire.*safetensors"):
         load_sae(SaeSource("goodfire-llama-3.1-8b-instruct", "layer_19"))
+
+
+def test_a_release_of_pickles_is_not_even_measured(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes are asked for before anything is loaded: SAELens reads some configurations out of the
+    pickle itself, so the refusal has to come before."""
+
+    def fetched(*_: object, **__: object) -> dict[str, object]:
+        raise AssertionError("the release was fetched")
+
+    monkeypatch.setattr(pretrained_sae_loaders, "load_sae_config_from_huggingface", fetched)
+    with pytest.raises(Unimplemented, match=r"goodfire.*safetensors") as refused:
+        sae_shape(SaeSource("goodfire-llama-3.1-8b-instruct", "layer_19"))
+    assert refused.value.reason == "UNSUPPORTED"
 
 
 def test_every_example_is_one_that_sae_lens_knows() -> None:
