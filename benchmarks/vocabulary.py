@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from benchmarks.throughput.material import SAE_ID, Material, load_material
 from benchmarks.throughput.turns import Arm, take_turns
 from services.activation.annotations.build import BATCH_TOKENS, TOP_COUNT
 from services.activation.encoder.continuations import Continuations
-from services.activation.encoder.rows import TokenRow
+from services.activation.encoder.rows import SparseRow, TokenRow
 from services.activation.encoder.shared_prefix import share_prefix, states_behind
 from services.activation.index.reader import open_index
 from services.activation.index.statistics import Stratum
@@ -36,6 +38,7 @@ from services.activation.vocabulary.tops import TopTokens
 
 OURS = "ours: all features, strongest tokens of each"
 BAR = 1.3
+T = TypeVar("T")
 
 
 def main() -> None:
@@ -50,7 +53,9 @@ def main() -> None:
     material = load_material(1)
     count = arguments.tokens or material.tokenizer.vocabulary_size
     prefix = short_carriers(material.tokenizer)[0].row(material.tokenizer)
-    _times(material, prefix, np.arange(count, dtype=np.int64), arguments.repeats)
+    tokens = np.arange(count, dtype=np.int64)
+    _times(material, prefix, tokens, arguments.repeats)
+    _profile(material, prefix, tokens)
     if arguments.coverage:
         _coverage(material, arguments.coverage)
 
@@ -61,8 +66,9 @@ def _times(material: Material, prefix: TokenRow, tokens: NDArray[np.int64], repe
         "bare: keys shared, ours without the SAE": _shared(material, prefix, tokens),
     }
     arms = {**bare, OURS: _ours(material, prefix, tokens)}
-    for arm in arms.values():
-        arm()  # first touch of weights and buffers
+    first = tokens[:BATCH_TOKENS]
+    for make in (_expanded, _shared, _ours):
+        make(material, prefix, first)()  # first touch of weights and buffers
     times = take_turns(arms, repeats)
     limit = min(bare, key=times.median)
     print(
@@ -123,6 +129,39 @@ def _ours(material: Material, prefix: TokenRow, tokens: NDArray[np.int64]) -> Ar
         tops.result()
 
     return run
+
+
+def _profile(material: Material, prefix: TokenRow, tokens: NDArray[np.int64]) -> None:
+    """Where the time of ours goes, part by part over a quarter of the tokens."""
+    model, sae = material.model, material.sae
+    shared = share_prefix(model, prefix, sae.config.hook)
+    tops = TopTokens(sae.feature_count, TOP_COUNT)
+    seconds: dict[str, float] = dict.fromkeys(
+        ("forward pass", "SAE: product", "SAE: the k of each token", "tokens of each feature"), 0.0
+    )
+
+    def timed(part: str, work: Callable[[], T]) -> T:
+        begin = time.perf_counter()
+        done = work()
+        seconds[part] += time.perf_counter() - begin
+        return done
+
+    quarter = tokens[: max(1, len(tokens) // 4)]
+    for batch in _batches(quarter):
+        ids = torch.from_numpy(batch)
+        states = timed("forward pass", lambda ids=ids: states_behind(model, shared, ids))
+        timed("SAE: product", lambda states=states: sae.pre_activations(states))
+        found = timed("SAE: the k of each token", lambda states=states: sae.encode_sparse(states))
+        rows, features, values = (part.numpy() for part in found)
+        offsets = np.searchsorted(rows, np.arange(len(batch) + 1))
+        row = SparseRow(offsets, features.astype(np.int32), values)
+        timed("tokens of each feature", lambda batch=batch, row=row: tops.add(batch, row))
+    timed("tokens of each feature", tops.result)
+    seconds["SAE: the k of each token"] -= seconds["SAE: product"]  # it was made again
+    whole = sum(seconds.values())
+    print("\n| part of ours | microseconds a token | share |\n| --- | ---: | ---: |")
+    for part, spent in seconds.items():
+        print(f"| {part} | {1e6 * spent / len(quarter):.1f} | {spent / whole:.3f} |")
 
 
 def _coverage(material: Material, count: int) -> None:

@@ -2,6 +2,8 @@
 
 Memory is bounded by ``features x top_count`` and one fold's worth of entries, whatever the size
 of the vocabulary. The result does not depend on the order or the size of the batches.
+
+A feature whose list is full has a bar, its weakest value; what stays below it is never sorted.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from services.activation.encoder.rows import SparseRow
 
-_ENTRIES_PER_FOLD = 1_000_000
+_ENTRIES_PER_FOLD = 250_000
 
 NO_TOKEN = -1
 """Fills up the list of a feature that fires at fewer tokens than were asked for."""
@@ -51,8 +53,10 @@ class TopTokens:
         self._floors = np.where(raised > 0, raised, np.inf).astype(np.float32)
         self._positive = np.zeros(feature_count, np.int64)
         self._active = np.zeros(feature_count, np.int64)
+        self._bars = np.zeros(feature_count, np.float32)
         self._kept = _Entries.empty()
         self._new: list[_Entries] = []
+        self._new_count = 0
 
     def add(self, token_ids: NDArray[np.int64], row: SparseRow) -> None:
         """Take in the activations at some tokens; ``row`` has one entry list per token."""
@@ -61,8 +65,10 @@ class TopTokens:
         strong = row.values >= self._floors[features]
         self._positive += np.bincount(features, minlength=self._feature_count)
         self._active += np.bincount(features[strong], minlength=self._feature_count)
-        self._new.append(_Entries(features, tokens, row.values))
-        if sum(len(entries.values) for entries in self._new) >= _ENTRIES_PER_FOLD:
+        new = _Entries(features, tokens, row.values).take(row.values >= self._bars[features])
+        self._new.append(new)
+        self._new_count += len(new.values)
+        if self._new_count >= _ENTRIES_PER_FOLD:
             self._fold()
 
     def result(self) -> Tops:
@@ -80,8 +86,11 @@ class TopTokens:
 
     def _fold(self) -> None:
         joined = _Entries.join([self._kept, *self._new]).sorted()
-        self._kept = joined.take(joined.rank() < self._top_count)
-        self._new = []
+        rank = joined.rank()
+        self._kept = joined.take(rank < self._top_count)
+        self._new, self._new_count = [], 0
+        last = joined.take(rank == self._top_count - 1)
+        self._bars[last.features] = last.values
 
 
 @dataclass(frozen=True)
