@@ -90,6 +90,7 @@ class Plan(google.protobuf.message.Message):
     PROMPT_FINGERPRINT_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     LOOP_FIELD_NUMBER: builtins.int
+    SCORED_EXPLANATION_FIELD_NUMBER: builtins.int
     feature: builtins.str
     """`saes/{sae}/features/{index}`."""
     index: builtins.str
@@ -100,6 +101,11 @@ class Plan(google.protobuf.message.Message):
     """
     seed: builtins.int
     """Seed of every random choice that has none of its own."""
+    scored_explanation: builtins.str
+    """The explanation whose scores these are, and no more:
+    `projects/{project}/explanations/{explanation}`. Empty for a run that explains, and
+    for an explanation from elsewhere.
+    """
     @property
     def sae(self) -> saexplain.activation.v1.activation_pb2.Sae:
         """The SAE with the fingerprints that the run relies on."""
@@ -137,9 +143,10 @@ class Plan(google.protobuf.message.Message):
         prompt_fingerprint: builtins.str = ...,
         seed: builtins.int = ...,
         loop: saexplain.agent.v1.agent_pb2.LoopPolicy | None = ...,
+        scored_explanation: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["budget", b"budget", "explainer", b"explainer", "loop", b"loop", "sae", b"sae", "thresholds", b"thresholds"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["budget", b"budget", "explainer", b"explainer", "feature", b"feature", "index", b"index", "loop", b"loop", "methods", b"methods", "prompt_fingerprint", b"prompt_fingerprint", "sae", b"sae", "seed", b"seed", "thresholds", b"thresholds"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["budget", b"budget", "explainer", b"explainer", "feature", b"feature", "index", b"index", "loop", b"loop", "methods", b"methods", "prompt_fingerprint", b"prompt_fingerprint", "sae", b"sae", "scored_explanation", b"scored_explanation", "seed", b"seed", "thresholds", b"thresholds"]) -> None: ...
 
 global___Plan = Plan
 

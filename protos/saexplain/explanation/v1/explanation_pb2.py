@@ -26,73 +26,84 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from saexplain.activation.v1 import activation_pb2 as saexplain_dot_activation_dot_v1_dot_activation__pb2
 from saexplain.agent.v1 import agent_pb2 as saexplain_dot_agent_dot_v1_dot_agent__pb2
 from saexplain.common.v1 import explanation_pb2 as saexplain_dot_common_dot_v1_dot_explanation__pb2
+from saexplain.common.v1 import feature_pb2 as saexplain_dot_common_dot_v1_dot_feature__pb2
 from saexplain.common.v1 import score_pb2 as saexplain_dot_common_dot_v1_dot_score__pb2
 from saexplain.common.v1 import usage_pb2 as saexplain_dot_common_dot_v1_dot_usage__pb2
 from saexplain.explanation.v1 import dossier_pb2 as saexplain_dot_explanation_dot_v1_dot_dossier__pb2
 from saexplain.scorer.v1 import scorer_pb2 as saexplain_dot_scorer_dot_v1_dot_scorer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*saexplain/explanation/v1/explanation.proto\x12\x18saexplain.explanation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(saexplain/activation/v1/activation.proto\x1a\x1esaexplain/agent/v1/agent.proto\x1a%saexplain/common/v1/explanation.proto\x1a\x1fsaexplain/common/v1/score.proto\x1a\x1fsaexplain/common/v1/usage.proto\x1a&saexplain/explanation/v1/dossier.proto\x1a saexplain/scorer/v1/scorer.proto\"\xf7\x04\n\x13\x45xplanationResource\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".saexplain.explanation.v1.RunState\x12,\n\x04plan\x18\x04 \x01(\x0b\x32\x1e.saexplain.explanation.v1.Plan\x12:\n\x0b\x65xplanation\x18\x05 \x01(\x0b\x32 .saexplain.common.v1.ExplanationH\x00\x88\x01\x01\x12*\n\x06scores\x18\x06 \x03(\x0b\x32\x1a.saexplain.common.v1.Score\x12\x16\n\x0e\x64ossier_digest\x18\x07 \x01(\t\x12:\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32$.saexplain.explanation.v1.RunFailureH\x01\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x05usage\x18\x0c \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\x12\x39\n\x0bstop_reason\x18\r \x01(\x0e\x32$.saexplain.explanation.v1.StopReason\x12\x0f\n\x07partial\x18\x0e \x01(\x08\x42\x0e\n\x0c_explanationB\n\n\x08_failure\";\n\nRunFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\"\x9c\x02\n\x18\x43reateExplanationRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x03 \x01(\t\x12\x37\n\texplainer\x18\x04 \x01(\x0b\x32$.saexplain.agent.v1.ExplainerOptions\x12\x33\n\x07methods\x18\x05 \x03(\x0b\x32\".saexplain.scorer.v1.MethodOptions\x12\x35\n\x06\x62udget\x18\x06 \x01(\x0b\x32 .saexplain.explanation.v1.BudgetH\x00\x88\x01\x01\x12\r\n\x05index\x18\x07 \x01(\t\x12\x0c\n\x04seed\x18\x08 \x01(\x03\x42\t\n\x07_budget\"_\n\x19\x43reateExplanationResponse\x12\x42\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32-.saexplain.explanation.v1.ExplanationResource\"%\n\x15GetExplanationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\\\n\x16GetExplanationResponse\x12\x42\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32-.saexplain.explanation.v1.ExplanationResource\"\x90\x01\n\x17ListExplanationsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0b\n\x03sae\x18\x04 \x01(\t\x12\x31\n\x05state\x18\x05 \x01(\x0e\x32\".saexplain.explanation.v1.RunState\"x\n\x18ListExplanationsResponse\x12\x43\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32-.saexplain.explanation.v1.ExplanationResource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x17WatchExplanationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"U\n\x18WatchExplanationResponse\x12\x39\n\x05\x65vent\x18\x01 \x01(\x0b\x32*.saexplain.explanation.v1.ExplanationEvent\"\xb9\x02\n\x10\x45xplanationEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\x05\x12\x31\n\x05state\x18\x05 \x01(\x0e\x32\".saexplain.explanation.v1.RunState\x12\x0f\n\x07message\x18\x06 \x01(\t\x12?\n\nhypotheses\x18\x07 \x03(\x0b\x32+.saexplain.explanation.v1.HypothesisSummary\x12,\n\x05usage\x18\x08 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\x12\x13\n\x0bprobe_count\x18\t \x01(\x05\"\xb0\x01\n\x11HypothesisSummary\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tstatement\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x1d\n\x15positive_passed_count\x18\x04 \x01(\x05\x12\x16\n\x0epositive_count\x18\x05 \x01(\x05\x12\x1d\n\x15negative_passed_count\x18\x06 \x01(\x05\x12\x16\n\x0enegative_count\x18\x07 \x01(\x05\"(\n\x18\x43\x61ncelExplanationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"_\n\x19\x43\x61ncelExplanationResponse\x12\x42\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32-.saexplain.explanation.v1.ExplanationResource\"!\n\x11GetDossierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"#\n\x12GetDossierResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"u\n\rDossierBundle\x12\x32\n\x07\x64ossier\x18\x01 \x01(\x0b\x32!.saexplain.explanation.v1.Dossier\x12\x30\n\x03run\x18\x02 \x01(\x0b\x32#.saexplain.explanation.v1.RunRecord\"\xa7\x04\n\rIndexResource\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\x06\x63onfig\x18\x02 \x01(\x0b\x32$.saexplain.activation.v1.IndexConfig\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".saexplain.explanation.v1.RunState\x12\x18\n\x10\x64one_token_count\x18\x04 \x01(\x03\x12\x19\n\x11total_token_count\x18\x05 \x01(\x03\x12\x19\n\x11tokens_per_second\x18\x06 \x01(\x01\x12\x1e\n\x11remaining_seconds\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12;\n\x07summary\x18\x08 \x01(\x0b\x32%.saexplain.activation.v1.IndexSummaryH\x01\x88\x01\x01\x12\x1c\n\x14\x61rtifact_fingerprint\x18\t \x01(\t\x12:\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32$.saexplain.explanation.v1.RunFailureH\x02\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03key\x18\r \x01(\tB\x14\n\x12_remaining_secondsB\n\n\x08_summaryB\n\n\x08_failure\"n\n\x12\x43reateIndexRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x34\n\x06\x63onfig\x18\x02 \x01(\x0b\x32$.saexplain.activation.v1.IndexConfig\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"M\n\x13\x43reateIndexResponse\x12\x36\n\x05index\x18\x01 \x01(\x0b\x32\'.saexplain.explanation.v1.IndexResource\"\x1f\n\x0fGetIndexRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x10GetIndexResponse\x12\x36\n\x05index\x18\x01 \x01(\x0b\x32\'.saexplain.explanation.v1.IndexResource\"K\n\x12ListIndexesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x13ListIndexesResponse\x12\x38\n\x07indexes\x18\x01 \x03(\x0b\x32\'.saexplain.explanation.v1.IndexResource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12\x43\x61ncelIndexRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x13\x43\x61ncelIndexResponse\x12\x36\n\x05index\x18\x01 \x01(\x0b\x32\'.saexplain.explanation.v1.IndexResource*\x9b\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_PENDING\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x32\x8f\t\n\x12\x45xplanationService\x12|\n\x11\x43reateExplanation\x12\x32.saexplain.explanation.v1.CreateExplanationRequest\x1a\x33.saexplain.explanation.v1.CreateExplanationResponse\x12s\n\x0eGetExplanation\x12/.saexplain.explanation.v1.GetExplanationRequest\x1a\x30.saexplain.explanation.v1.GetExplanationResponse\x12y\n\x10ListExplanations\x12\x31.saexplain.explanation.v1.ListExplanationsRequest\x1a\x32.saexplain.explanation.v1.ListExplanationsResponse\x12{\n\x10WatchExplanation\x12\x31.saexplain.explanation.v1.WatchExplanationRequest\x1a\x32.saexplain.explanation.v1.WatchExplanationResponse0\x01\x12|\n\x11\x43\x61ncelExplanation\x12\x32.saexplain.explanation.v1.CancelExplanationRequest\x1a\x33.saexplain.explanation.v1.CancelExplanationResponse\x12i\n\nGetDossier\x12+.saexplain.explanation.v1.GetDossierRequest\x1a,.saexplain.explanation.v1.GetDossierResponse0\x01\x12j\n\x0b\x43reateIndex\x12,.saexplain.explanation.v1.CreateIndexRequest\x1a-.saexplain.explanation.v1.CreateIndexResponse\x12\x61\n\x08GetIndex\x12).saexplain.explanation.v1.GetIndexRequest\x1a*.saexplain.explanation.v1.GetIndexResponse\x12j\n\x0bListIndexes\x12,.saexplain.explanation.v1.ListIndexesRequest\x1a-.saexplain.explanation.v1.ListIndexesResponse\x12j\n\x0b\x43\x61ncelIndex\x12,.saexplain.explanation.v1.CancelIndexRequest\x1a-.saexplain.explanation.v1.CancelIndexResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*saexplain/explanation/v1/explanation.proto\x12\x18saexplain.explanation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(saexplain/activation/v1/activation.proto\x1a\x1esaexplain/agent/v1/agent.proto\x1a%saexplain/common/v1/explanation.proto\x1a!saexplain/common/v1/feature.proto\x1a\x1fsaexplain/common/v1/score.proto\x1a\x1fsaexplain/common/v1/usage.proto\x1a&saexplain/explanation/v1/dossier.proto\x1a saexplain/scorer/v1/scorer.proto\"\xa8\x05\n\x13\x45xplanationResource\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".saexplain.explanation.v1.RunState\x12,\n\x04plan\x18\x04 \x01(\x0b\x32\x1e.saexplain.explanation.v1.Plan\x12:\n\x0b\x65xplanation\x18\x05 \x01(\x0b\x32 .saexplain.common.v1.ExplanationH\x00\x88\x01\x01\x12*\n\x06scores\x18\x06 \x03(\x0b\x32\x1a.saexplain.common.v1.Score\x12\x16\n\x0e\x64ossier_digest\x18\x07 \x01(\t\x12:\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32$.saexplain.explanation.v1.RunFailureH\x01\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x05usage\x18\x0c \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\x12\x39\n\x0bstop_reason\x18\r \x01(\x0e\x32$.saexplain.explanation.v1.StopReason\x12\x0f\n\x07partial\x18\x0e \x01(\x08\x12\x13\n\x0bscores_only\x18\x0f \x01(\x08\x12\x1a\n\x12scored_explanation\x18\x10 \x01(\tB\x0e\n\x0c_explanationB\n\n\x08_failure\";\n\nRunFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\"\x9c\x02\n\x18\x43reateExplanationRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x03 \x01(\t\x12\x37\n\texplainer\x18\x04 \x01(\x0b\x32$.saexplain.agent.v1.ExplainerOptions\x12\x33\n\x07methods\x18\x05 \x03(\x0b\x32\".saexplain.scorer.v1.MethodOptions\x12\x35\n\x06\x62udget\x18\x06 \x01(\x0b\x32 .saexplain.explanation.v1.BudgetH\x00\x88\x01\x01\x12\r\n\x05index\x18\x07 \x01(\t\x12\x0c\n\x04seed\x18\x08 \x01(\x03\x42\t\n\x07_budget\"_\n\x19\x43reateExplanationResponse\x12\x42\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32-.saexplain.explanation.v1.ExplanationResource\"%\n\x15GetExplanationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\\\n\x16GetExplanationResponse\x12\x42\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32-.saexplain.explanation.v1.ExplanationResource\"\xac\x01\n\x17ListExplanationsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0b\n\x03sae\x18\x04 \x01(\t\x12\x31\n\x05state\x18\x05 \x01(\x0e\x32\".saexplain.explanation.v1.RunState\x12\x1a\n\x12scored_explanation\x18\x06 \x01(\t\"x\n\x18ListExplanationsResponse\x12\x43\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32-.saexplain.explanation.v1.ExplanationResource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x17WatchExplanationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"U\n\x18WatchExplanationResponse\x12\x39\n\x05\x65vent\x18\x01 \x01(\x0b\x32*.saexplain.explanation.v1.ExplanationEvent\"\xb9\x02\n\x10\x45xplanationEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\x05\x12\x31\n\x05state\x18\x05 \x01(\x0e\x32\".saexplain.explanation.v1.RunState\x12\x0f\n\x07message\x18\x06 \x01(\t\x12?\n\nhypotheses\x18\x07 \x03(\x0b\x32+.saexplain.explanation.v1.HypothesisSummary\x12,\n\x05usage\x18\x08 \x01(\x0b\x32\x1d.saexplain.common.v1.LlmUsage\x12\x13\n\x0bprobe_count\x18\t \x01(\x05\"\xb0\x01\n\x11HypothesisSummary\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tstatement\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x1d\n\x15positive_passed_count\x18\x04 \x01(\x05\x12\x16\n\x0epositive_count\x18\x05 \x01(\x05\x12\x1d\n\x15negative_passed_count\x18\x06 \x01(\x05\x12\x16\n\x0enegative_count\x18\x07 \x01(\x05\"(\n\x18\x43\x61ncelExplanationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"_\n\x19\x43\x61ncelExplanationResponse\x12\x42\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32-.saexplain.explanation.v1.ExplanationResource\"!\n\x11GetDossierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"#\n\x12GetDossierResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"u\n\rDossierBundle\x12\x32\n\x07\x64ossier\x18\x01 \x01(\x0b\x32!.saexplain.explanation.v1.Dossier\x12\x30\n\x03run\x18\x02 \x01(\x0b\x32#.saexplain.explanation.v1.RunRecord\"\xb0\x02\n\x17ScoreExplanationRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\x0b\x65xplanation\x18\x03 \x01(\tH\x00\x12;\n\x05given\x18\x04 \x01(\x0b\x32*.saexplain.explanation.v1.GivenExplanationH\x00\x12\x33\n\x07methods\x18\x05 \x03(\x0b\x32\".saexplain.scorer.v1.MethodOptions\x12\x35\n\x06\x62udget\x18\x06 \x01(\x0b\x32 .saexplain.explanation.v1.BudgetH\x01\x88\x01\x01\x12\r\n\x05index\x18\x07 \x01(\t\x12\x0c\n\x04seed\x18\x08 \x01(\x03\x42\t\n\x07subjectB\t\n\x07_budget\"Z\n\x10GivenExplanation\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x35\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32 .saexplain.common.v1.Explanation\"^\n\x18ScoreExplanationResponse\x12\x42\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32-.saexplain.explanation.v1.ExplanationResource\"\x8d\x01\n\x13ListFeaturesRequest\x12\x0b\n\x03sae\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x33\n\x06strata\x18\x05 \x03(\x0e\x32#.saexplain.common.v1.FeatureStratum\"y\n\x14ListFeaturesResponse\x12\x33\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32!.saexplain.common.v1.FeatureFacts\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x05\"\xa7\x04\n\rIndexResource\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\x06\x63onfig\x18\x02 \x01(\x0b\x32$.saexplain.activation.v1.IndexConfig\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".saexplain.explanation.v1.RunState\x12\x18\n\x10\x64one_token_count\x18\x04 \x01(\x03\x12\x19\n\x11total_token_count\x18\x05 \x01(\x03\x12\x19\n\x11tokens_per_second\x18\x06 \x01(\x01\x12\x1e\n\x11remaining_seconds\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12;\n\x07summary\x18\x08 \x01(\x0b\x32%.saexplain.activation.v1.IndexSummaryH\x01\x88\x01\x01\x12\x1c\n\x14\x61rtifact_fingerprint\x18\t \x01(\t\x12:\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32$.saexplain.explanation.v1.RunFailureH\x02\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03key\x18\r \x01(\tB\x14\n\x12_remaining_secondsB\n\n\x08_summaryB\n\n\x08_failure\"n\n\x12\x43reateIndexRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x34\n\x06\x63onfig\x18\x02 \x01(\x0b\x32$.saexplain.activation.v1.IndexConfig\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"M\n\x13\x43reateIndexResponse\x12\x36\n\x05index\x18\x01 \x01(\x0b\x32\'.saexplain.explanation.v1.IndexResource\"\x1f\n\x0fGetIndexRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x10GetIndexResponse\x12\x36\n\x05index\x18\x01 \x01(\x0b\x32\'.saexplain.explanation.v1.IndexResource\"K\n\x12ListIndexesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x13ListIndexesResponse\x12\x38\n\x07indexes\x18\x01 \x03(\x0b\x32\'.saexplain.explanation.v1.IndexResource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12\x43\x61ncelIndexRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x13\x43\x61ncelIndexResponse\x12\x36\n\x05index\x18\x01 \x01(\x0b\x32\'.saexplain.explanation.v1.IndexResource*\x9b\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_PENDING\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x32\xf9\n\n\x12\x45xplanationService\x12|\n\x11\x43reateExplanation\x12\x32.saexplain.explanation.v1.CreateExplanationRequest\x1a\x33.saexplain.explanation.v1.CreateExplanationResponse\x12s\n\x0eGetExplanation\x12/.saexplain.explanation.v1.GetExplanationRequest\x1a\x30.saexplain.explanation.v1.GetExplanationResponse\x12y\n\x10ListExplanations\x12\x31.saexplain.explanation.v1.ListExplanationsRequest\x1a\x32.saexplain.explanation.v1.ListExplanationsResponse\x12{\n\x10WatchExplanation\x12\x31.saexplain.explanation.v1.WatchExplanationRequest\x1a\x32.saexplain.explanation.v1.WatchExplanationResponse0\x01\x12|\n\x11\x43\x61ncelExplanation\x12\x32.saexplain.explanation.v1.CancelExplanationRequest\x1a\x33.saexplain.explanation.v1.CancelExplanationResponse\x12i\n\nGetDossier\x12+.saexplain.explanation.v1.GetDossierRequest\x1a,.saexplain.explanation.v1.GetDossierResponse0\x01\x12y\n\x10ScoreExplanation\x12\x31.saexplain.explanation.v1.ScoreExplanationRequest\x1a\x32.saexplain.explanation.v1.ScoreExplanationResponse\x12m\n\x0cListFeatures\x12-.saexplain.explanation.v1.ListFeaturesRequest\x1a..saexplain.explanation.v1.ListFeaturesResponse\x12j\n\x0b\x43reateIndex\x12,.saexplain.explanation.v1.CreateIndexRequest\x1a-.saexplain.explanation.v1.CreateIndexResponse\x12\x61\n\x08GetIndex\x12).saexplain.explanation.v1.GetIndexRequest\x1a*.saexplain.explanation.v1.GetIndexResponse\x12j\n\x0bListIndexes\x12,.saexplain.explanation.v1.ListIndexesRequest\x1a-.saexplain.explanation.v1.ListIndexesResponse\x12j\n\x0b\x43\x61ncelIndex\x12,.saexplain.explanation.v1.CancelIndexRequest\x1a-.saexplain.explanation.v1.CancelIndexResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saexplain.explanation.v1.explanation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATE']._serialized_start=3969
-  _globals['_RUNSTATE']._serialized_end=4124
-  _globals['_EXPLANATIONRESOURCE']._serialized_start=359
-  _globals['_EXPLANATIONRESOURCE']._serialized_end=990
-  _globals['_RUNFAILURE']._serialized_start=992
-  _globals['_RUNFAILURE']._serialized_end=1051
-  _globals['_CREATEEXPLANATIONREQUEST']._serialized_start=1054
-  _globals['_CREATEEXPLANATIONREQUEST']._serialized_end=1338
-  _globals['_CREATEEXPLANATIONRESPONSE']._serialized_start=1340
-  _globals['_CREATEEXPLANATIONRESPONSE']._serialized_end=1435
-  _globals['_GETEXPLANATIONREQUEST']._serialized_start=1437
-  _globals['_GETEXPLANATIONREQUEST']._serialized_end=1474
-  _globals['_GETEXPLANATIONRESPONSE']._serialized_start=1476
-  _globals['_GETEXPLANATIONRESPONSE']._serialized_end=1568
-  _globals['_LISTEXPLANATIONSREQUEST']._serialized_start=1571
-  _globals['_LISTEXPLANATIONSREQUEST']._serialized_end=1715
-  _globals['_LISTEXPLANATIONSRESPONSE']._serialized_start=1717
-  _globals['_LISTEXPLANATIONSRESPONSE']._serialized_end=1837
-  _globals['_WATCHEXPLANATIONREQUEST']._serialized_start=1839
-  _globals['_WATCHEXPLANATIONREQUEST']._serialized_end=1902
-  _globals['_WATCHEXPLANATIONRESPONSE']._serialized_start=1904
-  _globals['_WATCHEXPLANATIONRESPONSE']._serialized_end=1989
-  _globals['_EXPLANATIONEVENT']._serialized_start=1992
-  _globals['_EXPLANATIONEVENT']._serialized_end=2305
-  _globals['_HYPOTHESISSUMMARY']._serialized_start=2308
-  _globals['_HYPOTHESISSUMMARY']._serialized_end=2484
-  _globals['_CANCELEXPLANATIONREQUEST']._serialized_start=2486
-  _globals['_CANCELEXPLANATIONREQUEST']._serialized_end=2526
-  _globals['_CANCELEXPLANATIONRESPONSE']._serialized_start=2528
-  _globals['_CANCELEXPLANATIONRESPONSE']._serialized_end=2623
-  _globals['_GETDOSSIERREQUEST']._serialized_start=2625
-  _globals['_GETDOSSIERREQUEST']._serialized_end=2658
-  _globals['_GETDOSSIERRESPONSE']._serialized_start=2660
-  _globals['_GETDOSSIERRESPONSE']._serialized_end=2695
-  _globals['_DOSSIERBUNDLE']._serialized_start=2697
-  _globals['_DOSSIERBUNDLE']._serialized_end=2814
-  _globals['_INDEXRESOURCE']._serialized_start=2817
-  _globals['_INDEXRESOURCE']._serialized_end=3368
-  _globals['_CREATEINDEXREQUEST']._serialized_start=3370
-  _globals['_CREATEINDEXREQUEST']._serialized_end=3480
-  _globals['_CREATEINDEXRESPONSE']._serialized_start=3482
-  _globals['_CREATEINDEXRESPONSE']._serialized_end=3559
-  _globals['_GETINDEXREQUEST']._serialized_start=3561
-  _globals['_GETINDEXREQUEST']._serialized_end=3592
-  _globals['_GETINDEXRESPONSE']._serialized_start=3594
-  _globals['_GETINDEXRESPONSE']._serialized_end=3668
-  _globals['_LISTINDEXESREQUEST']._serialized_start=3670
-  _globals['_LISTINDEXESREQUEST']._serialized_end=3745
-  _globals['_LISTINDEXESRESPONSE']._serialized_start=3747
-  _globals['_LISTINDEXESRESPONSE']._serialized_end=3851
-  _globals['_CANCELINDEXREQUEST']._serialized_start=3853
-  _globals['_CANCELINDEXREQUEST']._serialized_end=3887
-  _globals['_CANCELINDEXRESPONSE']._serialized_start=3889
-  _globals['_CANCELINDEXRESPONSE']._serialized_end=3966
-  _globals['_EXPLANATIONSERVICE']._serialized_start=4127
-  _globals['_EXPLANATIONSERVICE']._serialized_end=5294
+  _globals['_RUNSTATE']._serialized_start=4843
+  _globals['_RUNSTATE']._serialized_end=4998
+  _globals['_EXPLANATIONRESOURCE']._serialized_start=394
+  _globals['_EXPLANATIONRESOURCE']._serialized_end=1074
+  _globals['_RUNFAILURE']._serialized_start=1076
+  _globals['_RUNFAILURE']._serialized_end=1135
+  _globals['_CREATEEXPLANATIONREQUEST']._serialized_start=1138
+  _globals['_CREATEEXPLANATIONREQUEST']._serialized_end=1422
+  _globals['_CREATEEXPLANATIONRESPONSE']._serialized_start=1424
+  _globals['_CREATEEXPLANATIONRESPONSE']._serialized_end=1519
+  _globals['_GETEXPLANATIONREQUEST']._serialized_start=1521
+  _globals['_GETEXPLANATIONREQUEST']._serialized_end=1558
+  _globals['_GETEXPLANATIONRESPONSE']._serialized_start=1560
+  _globals['_GETEXPLANATIONRESPONSE']._serialized_end=1652
+  _globals['_LISTEXPLANATIONSREQUEST']._serialized_start=1655
+  _globals['_LISTEXPLANATIONSREQUEST']._serialized_end=1827
+  _globals['_LISTEXPLANATIONSRESPONSE']._serialized_start=1829
+  _globals['_LISTEXPLANATIONSRESPONSE']._serialized_end=1949
+  _globals['_WATCHEXPLANATIONREQUEST']._serialized_start=1951
+  _globals['_WATCHEXPLANATIONREQUEST']._serialized_end=2014
+  _globals['_WATCHEXPLANATIONRESPONSE']._serialized_start=2016
+  _globals['_WATCHEXPLANATIONRESPONSE']._serialized_end=2101
+  _globals['_EXPLANATIONEVENT']._serialized_start=2104
+  _globals['_EXPLANATIONEVENT']._serialized_end=2417
+  _globals['_HYPOTHESISSUMMARY']._serialized_start=2420
+  _globals['_HYPOTHESISSUMMARY']._serialized_end=2596
+  _globals['_CANCELEXPLANATIONREQUEST']._serialized_start=2598
+  _globals['_CANCELEXPLANATIONREQUEST']._serialized_end=2638
+  _globals['_CANCELEXPLANATIONRESPONSE']._serialized_start=2640
+  _globals['_CANCELEXPLANATIONRESPONSE']._serialized_end=2735
+  _globals['_GETDOSSIERREQUEST']._serialized_start=2737
+  _globals['_GETDOSSIERREQUEST']._serialized_end=2770
+  _globals['_GETDOSSIERRESPONSE']._serialized_start=2772
+  _globals['_GETDOSSIERRESPONSE']._serialized_end=2807
+  _globals['_DOSSIERBUNDLE']._serialized_start=2809
+  _globals['_DOSSIERBUNDLE']._serialized_end=2926
+  _globals['_SCOREEXPLANATIONREQUEST']._serialized_start=2929
+  _globals['_SCOREEXPLANATIONREQUEST']._serialized_end=3233
+  _globals['_GIVENEXPLANATION']._serialized_start=3235
+  _globals['_GIVENEXPLANATION']._serialized_end=3325
+  _globals['_SCOREEXPLANATIONRESPONSE']._serialized_start=3327
+  _globals['_SCOREEXPLANATIONRESPONSE']._serialized_end=3421
+  _globals['_LISTFEATURESREQUEST']._serialized_start=3424
+  _globals['_LISTFEATURESREQUEST']._serialized_end=3565
+  _globals['_LISTFEATURESRESPONSE']._serialized_start=3567
+  _globals['_LISTFEATURESRESPONSE']._serialized_end=3688
+  _globals['_INDEXRESOURCE']._serialized_start=3691
+  _globals['_INDEXRESOURCE']._serialized_end=4242
+  _globals['_CREATEINDEXREQUEST']._serialized_start=4244
+  _globals['_CREATEINDEXREQUEST']._serialized_end=4354
+  _globals['_CREATEINDEXRESPONSE']._serialized_start=4356
+  _globals['_CREATEINDEXRESPONSE']._serialized_end=4433
+  _globals['_GETINDEXREQUEST']._serialized_start=4435
+  _globals['_GETINDEXREQUEST']._serialized_end=4466
+  _globals['_GETINDEXRESPONSE']._serialized_start=4468
+  _globals['_GETINDEXRESPONSE']._serialized_end=4542
+  _globals['_LISTINDEXESREQUEST']._serialized_start=4544
+  _globals['_LISTINDEXESREQUEST']._serialized_end=4619
+  _globals['_LISTINDEXESRESPONSE']._serialized_start=4621
+  _globals['_LISTINDEXESRESPONSE']._serialized_end=4725
+  _globals['_CANCELINDEXREQUEST']._serialized_start=4727
+  _globals['_CANCELINDEXREQUEST']._serialized_end=4761
+  _globals['_CANCELINDEXRESPONSE']._serialized_start=4763
+  _globals['_CANCELINDEXRESPONSE']._serialized_end=4840
+  _globals['_EXPLANATIONSERVICE']._serialized_start=5001
+  _globals['_EXPLANATIONSERVICE']._serialized_end=6402
 # @@protoc_insertion_point(module_scope)

@@ -13,6 +13,7 @@ import google.protobuf.timestamp_pb2
 import saexplain.activation.v1.activation_pb2
 import saexplain.agent.v1.agent_pb2
 import saexplain.common.v1.explanation_pb2
+import saexplain.common.v1.feature_pb2
 import saexplain.common.v1.score_pb2
 import saexplain.common.v1.usage_pb2
 import saexplain.explanation.v1.dossier_pb2
@@ -83,6 +84,8 @@ class ExplanationResource(google.protobuf.message.Message):
     USAGE_FIELD_NUMBER: builtins.int
     STOP_REASON_FIELD_NUMBER: builtins.int
     PARTIAL_FIELD_NUMBER: builtins.int
+    SCORES_ONLY_FIELD_NUMBER: builtins.int
+    SCORED_EXPLANATION_FIELD_NUMBER: builtins.int
     name: builtins.str
     """`projects/{project}/explanations/{explanation}`."""
     feature: builtins.str
@@ -95,6 +98,12 @@ class ExplanationResource(google.protobuf.message.Message):
     """Why the loop ended. UNSPECIFIED until it did."""
     partial: builtins.bool
     """True if a budget ended the loop early."""
+    scores_only: builtins.bool
+    """True if ScoreExplanation made it: the explanation was there before."""
+    scored_explanation: builtins.str
+    """The explanation that it scores: `projects/{project}/explanations/{explanation}`.
+    Empty unless `scores_only`, and for explanations from elsewhere.
+    """
     @property
     def plan(self) -> saexplain.explanation.v1.dossier_pb2.Plan:
         """What was fixed at the start."""
@@ -144,9 +153,11 @@ class ExplanationResource(google.protobuf.message.Message):
         usage: saexplain.common.v1.usage_pb2.LlmUsage | None = ...,
         stop_reason: saexplain.explanation.v1.dossier_pb2.StopReason.ValueType = ...,
         partial: builtins.bool = ...,
+        scores_only: builtins.bool = ...,
+        scored_explanation: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_explanation", b"_explanation", "_failure", b"_failure", "create_time", b"create_time", "end_time", b"end_time", "explanation", b"explanation", "failure", b"failure", "plan", b"plan", "update_time", b"update_time", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_explanation", b"_explanation", "_failure", b"_failure", "create_time", b"create_time", "dossier_digest", b"dossier_digest", "end_time", b"end_time", "explanation", b"explanation", "failure", b"failure", "feature", b"feature", "name", b"name", "partial", b"partial", "plan", b"plan", "scores", b"scores", "state", b"state", "stop_reason", b"stop_reason", "update_time", b"update_time", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_explanation", b"_explanation", "_failure", b"_failure", "create_time", b"create_time", "dossier_digest", b"dossier_digest", "end_time", b"end_time", "explanation", b"explanation", "failure", b"failure", "feature", b"feature", "name", b"name", "partial", b"partial", "plan", b"plan", "scored_explanation", b"scored_explanation", "scores", b"scores", "scores_only", b"scores_only", "state", b"state", "stop_reason", b"stop_reason", "update_time", b"update_time", "usage", b"usage"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_explanation", b"_explanation"]) -> typing.Literal["explanation"] | None: ...
     @typing.overload
@@ -309,6 +320,7 @@ class ListExplanationsRequest(google.protobuf.message.Message):
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     SAE_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
+    SCORED_EXPLANATION_FIELD_NUMBER: builtins.int
     parent: builtins.str
     """`projects/{project}`. Required."""
     page_size: builtins.int
@@ -319,6 +331,10 @@ class ListExplanationsRequest(google.protobuf.message.Message):
     """Only those of this SAE: `saes/{sae}`. Empty: all."""
     state: global___RunState.ValueType
     """Only those in this state. UNSPECIFIED: all."""
+    scored_explanation: builtins.str
+    """Only those that score this explanation:
+    `projects/{project}/explanations/{explanation}`. Empty: all.
+    """
     def __init__(
         self,
         *,
@@ -327,8 +343,9 @@ class ListExplanationsRequest(google.protobuf.message.Message):
         page_token: builtins.str = ...,
         sae: builtins.str = ...,
         state: global___RunState.ValueType = ...,
+        scored_explanation: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "sae", b"sae", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "sae", b"sae", "scored_explanation", b"scored_explanation", "state", b"state"]) -> None: ...
 
 global___ListExplanationsRequest = ListExplanationsRequest
 
@@ -599,6 +616,186 @@ class DossierBundle(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["dossier", b"dossier", "run", b"run"]) -> None: ...
 
 global___DossierBundle = DossierBundle
+
+@typing.final
+class ScoreExplanationRequest(google.protobuf.message.Message):
+    """Request of ScoreExplanation."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    EXPLANATION_FIELD_NUMBER: builtins.int
+    GIVEN_FIELD_NUMBER: builtins.int
+    METHODS_FIELD_NUMBER: builtins.int
+    BUDGET_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    parent: builtins.str
+    """`projects/{project}`. Required."""
+    request_id: builtins.str
+    """Chosen by the caller, 1 to 64 characters of `[A-Za-z0-9._-]`, unique in the
+    project, among the ids of CreateExplanation too. Required.
+    """
+    explanation: builtins.str
+    """One of the project's that has ended well, with something that can be scored:
+    `projects/{project}/explanations/{explanation}`.
+    """
+    index: builtins.str
+    """`projects/{project}/indexes/{index}`. Empty: the index of the explanation, or the
+    SAE's default index for one from elsewhere.
+    """
+    seed: builtins.int
+    """Seed of sampling and bootstrap."""
+    @property
+    def given(self) -> global___GivenExplanation:
+        """One from elsewhere."""
+
+    @property
+    def methods(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.scorer.v1.scorer_pb2.MethodOptions]:
+        """Methods to score with; at most 16. Empty: those that run by default
+        (`saexplain.scorer.v1.Method.by_default`), judged by the explanation's pattern
+        where it has one, else by a language model.
+        """
+
+    @property
+    def budget(self) -> saexplain.explanation.v1.dossier_pb2.Budget:
+        """What may be spent on judging. Negative values are INVALID_ARGUMENT."""
+
+    def __init__(
+        self,
+        *,
+        parent: builtins.str = ...,
+        request_id: builtins.str = ...,
+        explanation: builtins.str = ...,
+        given: global___GivenExplanation | None = ...,
+        methods: collections.abc.Iterable[saexplain.scorer.v1.scorer_pb2.MethodOptions] | None = ...,
+        budget: saexplain.explanation.v1.dossier_pb2.Budget | None = ...,
+        index: builtins.str = ...,
+        seed: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_budget", b"_budget", "budget", b"budget", "explanation", b"explanation", "given", b"given", "subject", b"subject"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_budget", b"_budget", "budget", b"budget", "explanation", b"explanation", "given", b"given", "index", b"index", "methods", b"methods", "parent", b"parent", "request_id", b"request_id", "seed", b"seed", "subject", b"subject"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_budget", b"_budget"]) -> typing.Literal["budget"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["subject", b"subject"]) -> typing.Literal["explanation", "given"] | None: ...
+
+global___ScoreExplanationRequest = ScoreExplanationRequest
+
+@typing.final
+class GivenExplanation(google.protobuf.message.Message):
+    """An explanation from elsewhere."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: builtins.int
+    EXPLANATION_FIELD_NUMBER: builtins.int
+    feature: builtins.str
+    """`saes/{sae}/features/{index}`. Required."""
+    @property
+    def explanation(self) -> saexplain.common.v1.explanation_pb2.Explanation:
+        """Its texts, at least a label or a description, and its pattern if it has one.
+        Status and citations are not taken over; texts are cut to our limits.
+        """
+
+    def __init__(
+        self,
+        *,
+        feature: builtins.str = ...,
+        explanation: saexplain.common.v1.explanation_pb2.Explanation | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["explanation", b"explanation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["explanation", b"explanation", "feature", b"feature"]) -> None: ...
+
+global___GivenExplanation = GivenExplanation
+
+@typing.final
+class ScoreExplanationResponse(google.protobuf.message.Message):
+    """Response of ScoreExplanation."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: builtins.int
+    @property
+    def explanation(self) -> global___ExplanationResource:
+        """The run, new or found."""
+
+    def __init__(
+        self,
+        *,
+        explanation: global___ExplanationResource | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["explanation", b"explanation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["explanation", b"explanation"]) -> None: ...
+
+global___ScoreExplanationResponse = ScoreExplanationResponse
+
+@typing.final
+class ListFeaturesRequest(google.protobuf.message.Message):
+    """Request of ListFeatures."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAE_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    STRATA_FIELD_NUMBER: builtins.int
+    sae: builtins.str
+    """`saes/{sae}`. Required."""
+    index: builtins.str
+    """`projects/{project}/indexes/{index}`. Empty: the SAE's default index."""
+    page_size: builtins.int
+    """At most so many, in [0, 1000]; 0 for 100."""
+    page_token: builtins.str
+    """`next_page_token` of the page before. Empty for the first."""
+    @property
+    def strata(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[saexplain.common.v1.feature_pb2.FeatureStratum.ValueType]:
+        """Only features of these strata. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        sae: builtins.str = ...,
+        index: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        strata: collections.abc.Iterable[saexplain.common.v1.feature_pb2.FeatureStratum.ValueType] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["index", b"index", "page_size", b"page_size", "page_token", b"page_token", "sae", b"sae", "strata", b"strata"]) -> None: ...
+
+global___ListFeaturesRequest = ListFeaturesRequest
+
+@typing.final
+class ListFeaturesResponse(google.protobuf.message.Message):
+    """Response of ListFeatures."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FEATURES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty on the last page."""
+    total_count: builtins.int
+    """Features that pass the filter, over all pages."""
+    @property
+    def features(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saexplain.common.v1.feature_pb2.FeatureFacts]:
+        """By index, rising: `feature`, `density`, `max_activation`, `reference_max`,
+        `stratum` and `splits`.
+        """
+
+    def __init__(
+        self,
+        *,
+        features: collections.abc.Iterable[saexplain.common.v1.feature_pb2.FeatureFacts] | None = ...,
+        next_page_token: builtins.str = ...,
+        total_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["features", b"features", "next_page_token", b"next_page_token", "total_count", b"total_count"]) -> None: ...
+
+global___ListFeaturesResponse = ListFeaturesResponse
 
 @typing.final
 class IndexResource(google.protobuf.message.Message):

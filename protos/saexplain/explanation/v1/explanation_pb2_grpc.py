@@ -71,6 +71,16 @@ class ExplanationServiceStub(object):
                 request_serializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.GetDossierRequest.SerializeToString,
                 response_deserializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.GetDossierResponse.FromString,
                 _registered_method=True)
+        self.ScoreExplanation = channel.unary_unary(
+                '/saexplain.explanation.v1.ExplanationService/ScoreExplanation',
+                request_serializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ScoreExplanationRequest.SerializeToString,
+                response_deserializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ScoreExplanationResponse.FromString,
+                _registered_method=True)
+        self.ListFeatures = channel.unary_unary(
+                '/saexplain.explanation.v1.ExplanationService/ListFeatures',
+                request_serializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ListFeaturesRequest.SerializeToString,
+                response_deserializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ListFeaturesResponse.FromString,
+                _registered_method=True)
         self.CreateIndex = channel.unary_unary(
                 '/saexplain.explanation.v1.ExplanationService/CreateIndex',
                 request_serializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.CreateIndexRequest.SerializeToString,
@@ -152,6 +162,25 @@ class ExplanationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ScoreExplanation(self, request, context):
+        """Scores an explanation that there is already, by any methods: one of the project's,
+        or one from elsewhere. A durable run of its own that never changes what it scores:
+        watch, cancel and read it as any explanation. Idempotent by `request_id` as
+        CreateExplanation is. FAILED_PRECONDITION (STATE_CONFLICT) where there is nothing
+        that could be scored, (INDEX_NOT_BUILT, LLM_NOT_CONFIGURED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFeatures(self, request, context):
+        """The features of a SAE by group of the funnel, to choose from. Safe to repeat.
+        FAILED_PRECONDITION (INDEX_NOT_BUILT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateIndex(self, request, context):
         """Builds an index, or finds the one that was asked for before. Answers at once: the
         corpus is read, planned and swept by a workflow, and what is wrong with it ends the
@@ -215,6 +244,16 @@ def add_ExplanationServiceServicer_to_server(servicer, server):
                     servicer.GetDossier,
                     request_deserializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.GetDossierRequest.FromString,
                     response_serializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.GetDossierResponse.SerializeToString,
+            ),
+            'ScoreExplanation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScoreExplanation,
+                    request_deserializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ScoreExplanationRequest.FromString,
+                    response_serializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ScoreExplanationResponse.SerializeToString,
+            ),
+            'ListFeatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFeatures,
+                    request_deserializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ListFeaturesRequest.FromString,
+                    response_serializer=saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ListFeaturesResponse.SerializeToString,
             ),
             'CreateIndex': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateIndex,
@@ -406,6 +445,60 @@ class ExplanationService(object):
             '/saexplain.explanation.v1.ExplanationService/GetDossier',
             saexplain_dot_explanation_dot_v1_dot_explanation__pb2.GetDossierRequest.SerializeToString,
             saexplain_dot_explanation_dot_v1_dot_explanation__pb2.GetDossierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreExplanation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saexplain.explanation.v1.ExplanationService/ScoreExplanation',
+            saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ScoreExplanationRequest.SerializeToString,
+            saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ScoreExplanationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFeatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saexplain.explanation.v1.ExplanationService/ListFeatures',
+            saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ListFeaturesRequest.SerializeToString,
+            saexplain_dot_explanation_dot_v1_dot_explanation__pb2.ListFeaturesResponse.FromString,
             options,
             channel_credentials,
             insecure,

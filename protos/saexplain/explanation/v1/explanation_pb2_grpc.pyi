@@ -75,6 +75,25 @@ class ExplanationServiceStub:
     before the run has ended well. Streams because a dossier can be large.
     """
 
+    ScoreExplanation: grpc.UnaryUnaryMultiCallable[
+        saexplain.explanation.v1.explanation_pb2.ScoreExplanationRequest,
+        saexplain.explanation.v1.explanation_pb2.ScoreExplanationResponse,
+    ]
+    """Scores an explanation that there is already, by any methods: one of the project's,
+    or one from elsewhere. A durable run of its own that never changes what it scores:
+    watch, cancel and read it as any explanation. Idempotent by `request_id` as
+    CreateExplanation is. FAILED_PRECONDITION (STATE_CONFLICT) where there is nothing
+    that could be scored, (INDEX_NOT_BUILT, LLM_NOT_CONFIGURED).
+    """
+
+    ListFeatures: grpc.UnaryUnaryMultiCallable[
+        saexplain.explanation.v1.explanation_pb2.ListFeaturesRequest,
+        saexplain.explanation.v1.explanation_pb2.ListFeaturesResponse,
+    ]
+    """The features of a SAE by group of the funnel, to choose from. Safe to repeat.
+    FAILED_PRECONDITION (INDEX_NOT_BUILT).
+    """
+
     CreateIndex: grpc.UnaryUnaryMultiCallable[
         saexplain.explanation.v1.explanation_pb2.CreateIndexRequest,
         saexplain.explanation.v1.explanation_pb2.CreateIndexResponse,
@@ -158,6 +177,25 @@ class ExplanationServiceAsyncStub:
     ]
     """The whole dossier with its run record. FAILED_PRECONDITION (STATE_CONFLICT)
     before the run has ended well. Streams because a dossier can be large.
+    """
+
+    ScoreExplanation: grpc.aio.UnaryUnaryMultiCallable[
+        saexplain.explanation.v1.explanation_pb2.ScoreExplanationRequest,
+        saexplain.explanation.v1.explanation_pb2.ScoreExplanationResponse,
+    ]
+    """Scores an explanation that there is already, by any methods: one of the project's,
+    or one from elsewhere. A durable run of its own that never changes what it scores:
+    watch, cancel and read it as any explanation. Idempotent by `request_id` as
+    CreateExplanation is. FAILED_PRECONDITION (STATE_CONFLICT) where there is nothing
+    that could be scored, (INDEX_NOT_BUILT, LLM_NOT_CONFIGURED).
+    """
+
+    ListFeatures: grpc.aio.UnaryUnaryMultiCallable[
+        saexplain.explanation.v1.explanation_pb2.ListFeaturesRequest,
+        saexplain.explanation.v1.explanation_pb2.ListFeaturesResponse,
+    ]
+    """The features of a SAE by group of the funnel, to choose from. Safe to repeat.
+    FAILED_PRECONDITION (INDEX_NOT_BUILT).
     """
 
     CreateIndex: grpc.aio.UnaryUnaryMultiCallable[
@@ -255,6 +293,29 @@ class ExplanationServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[saexplain.explanation.v1.explanation_pb2.GetDossierResponse], collections.abc.AsyncIterator[saexplain.explanation.v1.explanation_pb2.GetDossierResponse]]:
         """The whole dossier with its run record. FAILED_PRECONDITION (STATE_CONFLICT)
         before the run has ended well. Streams because a dossier can be large.
+        """
+
+    @abc.abstractmethod
+    def ScoreExplanation(
+        self,
+        request: saexplain.explanation.v1.explanation_pb2.ScoreExplanationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[saexplain.explanation.v1.explanation_pb2.ScoreExplanationResponse, collections.abc.Awaitable[saexplain.explanation.v1.explanation_pb2.ScoreExplanationResponse]]:
+        """Scores an explanation that there is already, by any methods: one of the project's,
+        or one from elsewhere. A durable run of its own that never changes what it scores:
+        watch, cancel and read it as any explanation. Idempotent by `request_id` as
+        CreateExplanation is. FAILED_PRECONDITION (STATE_CONFLICT) where there is nothing
+        that could be scored, (INDEX_NOT_BUILT, LLM_NOT_CONFIGURED).
+        """
+
+    @abc.abstractmethod
+    def ListFeatures(
+        self,
+        request: saexplain.explanation.v1.explanation_pb2.ListFeaturesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[saexplain.explanation.v1.explanation_pb2.ListFeaturesResponse, collections.abc.Awaitable[saexplain.explanation.v1.explanation_pb2.ListFeaturesResponse]]:
+        """The features of a SAE by group of the funnel, to choose from. Safe to repeat.
+        FAILED_PRECONDITION (INDEX_NOT_BUILT).
         """
 
     @abc.abstractmethod
