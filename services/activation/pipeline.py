@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 async def ahead(
     runs: Iterable[range], compute: Callable[[range], Coroutine[Any, Any, T]]
-) -> AsyncIterator[tuple[range, T]]:
+) -> AsyncGenerator[tuple[range, T], None]:
     """Each run with what ``compute`` made of it, in order; at most two are held at once.
 
     Whatever ends the iteration ends what is being computed.

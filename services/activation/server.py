@@ -262,7 +262,7 @@ class ActivationServicer(ServesNoIndexing):
         texts: Sequence[TokenizedText],
         page_tokens: int,
         compute: Callable[[range], Coroutine[Any, Any, list[Row]]],
-        convert: Callable[[int, Row], Message],
+        convert: Callable[[int, Row], Any],
         new_page: Callable[[], Page],
     ) -> AsyncGenerator[Page, None]:
         """Answers of all texts in order, on pages of bounded size; admitted as a whole first."""
