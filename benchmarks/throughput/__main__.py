@@ -1,10 +1,10 @@
 """Measures all arms in one run, prints the table and keeps it with the plots.
 
-    python -m benchmarks.throughput [--texts 256] [--repeats 3] [--only ours,served,peers,bf16]
-                                    [--compile] [--plots]
+    python -m benchmarks.throughput [--texts 256] [--repeats 3] [--limit NAME] [--compile] [--plots]
+                                    [--only served,saelens,peers,bf16,agreement]
 
 Two threads compute; the gRPC arms' client is this process and shares the same cores. Caches are
-off. Ratios are taken within a turn; the median over turns is printed.
+off. Ratios are taken within a turn; the median over turns is printed, and half their range.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 THREADS = 2
 OURS = "ours, in process"
 BF16 = "ours, in process, bf16"
-_GROUPS = ("served", "peers", "bf16")
+_GROUPS = ("served", "saelens", "peers", "bf16", "agreement")
 _BARS = {
     OURS: "≥ 0.95",
     "ours, gRPC, one caller": "≥ 0.90",
@@ -51,7 +51,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     material = load_material(arguments.texts)
     _print_head(material)
-    best, name = _limit(material, compiled=arguments.compile)
+    best, name = _limit(material, arguments.limit, compiled=arguments.compile)
     arms: dict[str, Arm] = {f"limit: {name}": best, OURS: _ours(material)}
     groups = arguments.only.split(",")
     with contextlib.ExitStack() as stack:
@@ -65,17 +65,17 @@ def main() -> None:
             for one in (client, asked):
                 served.check_answers(one, material)
             arms.update(served.arms(client, asked, material))
-        if "peers" in groups:
+        if "saelens" in groups:
             arms["SAELens' way"] = peers.saelens(material)
+        if "peers" in groups:
             arms["the serving peers' way"] = peers.serving_peers(material)
         if "bf16" in groups:
-            other = material.cut_model(torch.bfloat16)
-            arms[BF16] = _ours(material, other)
+            arms[BF16] = _ours(material, material.cut_model(torch.bfloat16))
         take_turns({name: arm for name, arm in arms.items() if "way" not in name}, 1)
-        times = take_turns(arms, arguments.repeats)
+        times = take_turns(arms, arguments.repeats, show=True)
         _print_table(times, material)
-        if "bf16" in groups:
-            print(f"\nbf16 beside fp32: {agreement(material, other)}")
+        if "agreement" in groups:
+            print(f"\nbf16 beside fp32: {agreement(material, material.cut_model(torch.bfloat16))}")
         if arguments.plots:
             RESULTS.mkdir(exist_ok=True)
             _print_curves(plots.measure(material, client))
@@ -86,13 +86,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default=",".join(_GROUPS), help="groups of arms, by commas")
+    parser.add_argument("--limit", help="this variant of the limit, instead of trying all of them")
     parser.add_argument("--compile", action="store_true", help="torch.compile among the variants")
     parser.add_argument("--plots", action="store_true", help="measure and draw the four plots")
     return parser.parse_args()
 
 
-def _limit(material: Material, *, compiled: bool) -> tuple[Arm, str]:
-    """The fastest variant on a fifth of the texts, then as an arm over all of them."""
+def _limit(material: Material, wanted: str | None, *, compiled: bool) -> tuple[Arm, str]:
+    """The fastest variant on a fifth of the texts, or the wanted one, as an arm over all texts."""
+    if wanted is not None:
+        return limit.variants(material, compiled=compiled)[wanted], wanted
     few = max(1, len(material.texts) // 5)
     part = replace(material, texts=material.texts[:few], rows=material.rows[:few])
     tried = limit.variants(part, compiled=compiled)
@@ -124,12 +127,13 @@ def _print_head(material: Material) -> None:
 
 def _print_table(times: Times, material: Material) -> None:
     first = next(iter(times.seconds))
-    print("| arm | tokens/s | of the limit | bar | measured against the bar |")
-    print("|---|---:|---:|---|---:|")
+    print("\n| arm | tokens/s | of the limit | ± | bar | measured against the bar |")
+    print("|---|---:|---:|---:|---|---:|")
     for arm in times.seconds:
         speed = material.token_count / times.median(arm)
         print(
-            f"| {arm} | {speed:,.0f} | {times.ratio(arm, first):.3f} | {_BARS.get(arm, '')} | "
+            f"| {arm} | {speed:,.0f} | {times.ratio(arm, first):.3f} | "
+            f"{times.spread(arm, first):.3f} | {_BARS.get(arm, '')} | "
             f"{_measured(times, arm, first)} |"
         )
     shares = limit.shares(material, material.token_count / times.median(first))

@@ -25,17 +25,28 @@ class Times:
         pairs = zip(self.seconds[arm], self.seconds[reference], strict=True)
         return statistics.median(theirs / ours for ours, theirs in pairs)
 
+    def spread(self, arm: str, reference: str) -> float:
+        """Half the distance between the largest and the smallest ratio within a turn."""
+        pairs = zip(self.seconds[arm], self.seconds[reference], strict=True)
+        ratios = [theirs / ours for ours, theirs in pairs]
+        return (max(ratios) - min(ratios)) / 2
+
     def fastest(self) -> str:
         """The arm with the smallest median."""
         return min(self.seconds, key=self.median)
 
 
-def take_turns(arms: Mapping[str, Arm], repeats: int) -> Times:
-    """Run every arm ``repeats`` times, in turn; nothing is left out of the record."""
+def take_turns(arms: Mapping[str, Arm], repeats: int, *, show: bool = False) -> Times:
+    """Run every arm ``repeats`` times, in turn; nothing is left out of the record.
+
+    With ``show`` every time is printed as it comes, so that a run that is cut short keeps them.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(repeats):
+    for turn in range(repeats):
         for name, arm in arms.items():
             begin = time.perf_counter()
             arm()
             seconds[name].append(time.perf_counter() - begin)
+            if show:
+                print(f"turn {turn + 1}, {name}: {seconds[name][-1]:.3f} s", flush=True)
     return Times(seconds)
