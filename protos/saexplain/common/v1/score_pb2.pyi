@@ -73,6 +73,8 @@ class Score(google.protobuf.message.Message):
     SPLIT_FIELD_NUMBER: builtins.int
     INSENSITIVE_FIELD_NUMBER: builtins.int
     NOTE_FIELD_NUMBER: builtins.int
+    WRITER_FIELD_NUMBER: builtins.int
+    WRITER_IS_EXPLAINER_FIELD_NUMBER: builtins.int
     method: builtins.str
     """The method, such as `corpus`."""
     metric: builtins.str
@@ -102,7 +104,7 @@ class Score(google.protobuf.message.Message):
     number.
     """
     judge: builtins.str
-    """Who predicted: `pattern` or the name of a model."""
+    """Who predicted and, for texts, verified: `pattern` or the name of a model."""
     seed: builtins.int
     """Seed of sampling and bootstrap."""
     split: saexplain.common.v1.window_pb2.Split.ValueType
@@ -115,6 +117,14 @@ class Score(google.protobuf.message.Message):
     """What a reader has to know of how it was obtained, such as that a simulation took
     stated numbers because the endpoint reports no log-probabilities. Empty where there
     is nothing.
+    """
+    writer: builtins.str
+    """Who wrote the texts: `pattern` or the name of a model. Empty for methods that have
+    none written.
+    """
+    writer_is_explainer: builtins.bool
+    """Whether the writer is the model that wrote the explanation: such scores are reported
+    apart. Absent where either is no model or not known.
     """
     @property
     def interval(self) -> global___Interval:
@@ -145,15 +155,19 @@ class Score(google.protobuf.message.Message):
         split: saexplain.common.v1.window_pb2.Split.ValueType = ...,
         insensitive: builtins.bool = ...,
         note: builtins.str = ...,
+        writer: builtins.str = ...,
+        writer_is_explainer: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_gap_closed", b"_gap_closed", "_interval", b"_interval", "_value", b"_value", "gap_closed", b"gap_closed", "interval", b"interval", "value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_gap_closed", b"_gap_closed", "_interval", b"_interval", "_value", b"_value", "baselines", b"baselines", "estimator_version", b"estimator_version", "failed_count", b"failed_count", "gap_closed", b"gap_closed", "insensitive", b"insensitive", "interval", b"interval", "invalid_count", b"invalid_count", "judge", b"judge", "method", b"method", "metric", b"metric", "negative_count", b"negative_count", "note", b"note", "positive_count", b"positive_count", "seed", b"seed", "split", b"split", "status", b"status", "status_reason", b"status_reason", "value", b"value"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_gap_closed", b"_gap_closed", "_interval", b"_interval", "_value", b"_value", "_writer_is_explainer", b"_writer_is_explainer", "gap_closed", b"gap_closed", "interval", b"interval", "value", b"value", "writer_is_explainer", b"writer_is_explainer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_gap_closed", b"_gap_closed", "_interval", b"_interval", "_value", b"_value", "_writer_is_explainer", b"_writer_is_explainer", "baselines", b"baselines", "estimator_version", b"estimator_version", "failed_count", b"failed_count", "gap_closed", b"gap_closed", "insensitive", b"insensitive", "interval", b"interval", "invalid_count", b"invalid_count", "judge", b"judge", "method", b"method", "metric", b"metric", "negative_count", b"negative_count", "note", b"note", "positive_count", b"positive_count", "seed", b"seed", "split", b"split", "status", b"status", "status_reason", b"status_reason", "value", b"value", "writer", b"writer", "writer_is_explainer", b"writer_is_explainer"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_gap_closed", b"_gap_closed"]) -> typing.Literal["gap_closed"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_interval", b"_interval"]) -> typing.Literal["interval"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_value", b"_value"]) -> typing.Literal["value"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_writer_is_explainer", b"_writer_is_explainer"]) -> typing.Literal["writer_is_explainer"] | None: ...
 
 global___Score = Score
 

@@ -56,9 +56,7 @@ class _JudgeTaskEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     JUDGE_TASK_SELECT: _JudgeTask.ValueType  # 8
     """Choose the passages in which the feature activates; there may be none."""
     JUDGE_TASK_RATE: _JudgeTask.ValueType  # 9
-    """Rate how clearly the text expresses what is explained: 0 not, 1 partly, 2 clearly.
-    Language models only.
-    """
+    """Rate how clearly the tokens express what is explained: 0 not, 1 partly, 2 clearly."""
     JUDGE_TASK_EMBED: _JudgeTask.ValueType  # 10
     """Embed the text. Embedding models only."""
 
@@ -88,9 +86,7 @@ Language models only.
 JUDGE_TASK_SELECT: JudgeTask.ValueType  # 8
 """Choose the passages in which the feature activates; there may be none."""
 JUDGE_TASK_RATE: JudgeTask.ValueType  # 9
-"""Rate how clearly the text expresses what is explained: 0 not, 1 partly, 2 clearly.
-Language models only.
-"""
+"""Rate how clearly the tokens express what is explained: 0 not, 1 partly, 2 clearly."""
 JUDGE_TASK_EMBED: JudgeTask.ValueType  # 10
 """Embed the text. Embedding models only."""
 global___JudgeTask = JudgeTask
@@ -158,6 +154,8 @@ class MethodOptions(google.protobuf.message.Message):
     JUDGE_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     LLM_FIELD_NUMBER: builtins.int
+    WRITER_FIELD_NUMBER: builtins.int
+    EXPLAINER_MODEL_FIELD_NUMBER: builtins.int
     method: builtins.str
     """A name of `ListMethods`, such as `corpus` or `detection`. Required."""
     version: builtins.str
@@ -166,9 +164,19 @@ class MethodOptions(google.protobuf.message.Message):
     """Who predicts and writes: `pattern`, or `llm`. Required."""
     seed: builtins.int
     """Seed of sampling and bootstrap."""
+    explainer_model: builtins.str
+    """The model that wrote the explanation, by which a writer that is the explainer is told
+    from one that is not. Empty: no model, or not known.
+    """
     @property
     def llm(self) -> saexplain.common.v1.usage_pb2.LlmOptions:
         """The model to ask where `judge` is `llm`."""
+
+    @property
+    def writer(self) -> saexplain.common.v1.usage_pb2.LlmOptions:
+        """The model that writes texts where `judge` is `llm`. Absent: `llm`. Must be absent
+        where `judge` is `pattern` or the method writes no texts.
+        """
 
     def __init__(
         self,
@@ -178,10 +186,15 @@ class MethodOptions(google.protobuf.message.Message):
         judge: builtins.str = ...,
         seed: builtins.int = ...,
         llm: saexplain.common.v1.usage_pb2.LlmOptions | None = ...,
+        writer: saexplain.common.v1.usage_pb2.LlmOptions | None = ...,
+        explainer_model: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_llm", b"_llm", "llm", b"llm"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_llm", b"_llm", "judge", b"judge", "llm", b"llm", "method", b"method", "seed", b"seed", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_llm", b"_llm", "_writer", b"_writer", "llm", b"llm", "writer", b"writer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_llm", b"_llm", "_writer", b"_writer", "explainer_model", b"explainer_model", "judge", b"judge", "llm", b"llm", "method", b"method", "seed", b"seed", "version", b"version", "writer", b"writer"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_llm", b"_llm"]) -> typing.Literal["llm"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_writer", b"_writer"]) -> typing.Literal["writer"] | None: ...
 
 global___MethodOptions = MethodOptions
 
@@ -409,7 +422,7 @@ class JudgeItem(google.protobuf.message.Message):
     task: global___JudgeTask.ValueType
     """What to do with it."""
     text: builtins.str
-    """The text. For VERIFY, RATE and EMBED."""
+    """The text. For VERIFY and EMBED."""
     context_position: builtins.int
     """Tokens before the first of `tokens` in its context, >= the length of
     `left_context`. Absent: that length.
