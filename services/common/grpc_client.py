@@ -47,6 +47,8 @@ def open_channel(address: str, *, max_message_bytes: int = 16 * 2**20) -> grpc.a
             ("grpc.enable_retries", 0),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.max_reconnect_backoff_ms", 2_000),
+            # Calls spread over all addresses of a name; by default one would take them all.
+            ("grpc.lb_policy_name", "round_robin"),
         ],
     )
 

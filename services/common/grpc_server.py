@@ -34,6 +34,11 @@ _ROOM_SECONDS = 1.0
 """When to come back where too many calls are in flight."""
 
 
+LIVENESS = "saexplain.liveness"
+"""What a liveness probe asks the health service for: SERVING as long as the process answers at
+all, also while it loads or drains, when restarting it would only lose work."""
+
+
 class HealthReporter:
     """What the health service says: NOT_SERVING until `set_serving` is called."""
 
@@ -202,8 +207,15 @@ def build_server(settings: ServerSettings, metrics: CollectorRegistry) -> grpc.a
             # five minutes without data for an attack and cuts long calls off
             # ("too_many_pings").
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 15_000),
+            *_connection_age(settings.max_connection_age_seconds),
         ],
     )
+
+
+def _connection_age(seconds: float) -> list[tuple[str, int]]:
+    # gRPC's grace for calls in flight has no end by default, which is what we want: drain and
+    # deadlines bound them.
+    return [("grpc.max_connection_age_ms", round(seconds * 1000))] if seconds else []
 
 
 async def start_server(
@@ -226,6 +238,7 @@ async def start_server(
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     health = HealthReporter(servicer, services)
     await health.set_serving(False)
+    await servicer.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
     reflection.enable_server_reflection(
         [*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name], server
     )

@@ -55,6 +55,12 @@ class ServerSettings(SaexplainSettings):
     drain_seconds: float = Field(20.0, ge=0, le=3600, validation_alias=shared("DRAIN_SECONDS"))
     """How long calls in flight may go on after SIGTERM."""
 
+    max_connection_age_seconds: float = Field(
+        0.0, ge=0, le=86_400, validation_alias=shared("MAX_CONNECTION_AGE_SECONDS")
+    )
+    """After so long a client is asked to connect again, whereby it finds servers that were added;
+    its calls in flight go on. 0 for never, right where there is one server."""
+
     log_format: Literal["json", "console"] = Field("json", validation_alias=shared("LOG_FORMAT"))
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias=shared("LOG_LEVEL")
