@@ -1,4 +1,4 @@
-"""Starts a role of the orchestrator: `api`, `worker` or `migrate`.
+"""Starts a role of the orchestrator: `api`, `worker`, `migrate` or `namespace`.
 
 Ends through `os._exit`: a temporalio process sometimes aborts while the interpreter shuts
 down although its work is done (sdk-python #300), and its exit code has to mean something.
@@ -20,7 +20,12 @@ from pydantic import ValidationError
 from services.common.errors import SaexplainError
 from services.common.logging import configure_logging
 from services.common.settings import ServerSettings
-from services.orchestrator.settings import ApiSettings, StoreSettings, WorkerSettings
+from services.orchestrator.settings import (
+    ApiSettings,
+    NamespaceSettings,
+    StoreSettings,
+    WorkerSettings,
+)
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
@@ -64,6 +69,18 @@ def migrate() -> None:
         _log.info("migrated")
 
     _run("orchestrator-migrate", StoreSettings, run)
+
+
+@app.command()
+def namespace() -> None:
+    """Registers Temporal's namespace, or gives it the retention of the settings."""
+
+    async def run(settings: NamespaceSettings) -> None:
+        from services.orchestrator.namespaces import ensure_namespace
+
+        await ensure_namespace(settings)
+
+    _run("orchestrator-namespace", NamespaceSettings, run)
 
 
 def _run(

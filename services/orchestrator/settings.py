@@ -40,6 +40,23 @@ class OrchestratorSettings(StoreSettings):
     """How long to wait at the start for Temporal and the database."""
 
 
+class NamespaceSettings(ServerSettings):
+    """What registering Temporal's namespace needs."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX)
+
+    temporal_address: str = Field("127.0.0.1:7233", validation_alias=shared("TEMPORAL_ADDRESS"))
+    temporal_namespace: str = Field("default", validation_alias=shared("TEMPORAL_NAMESPACE"))
+
+    temporal_retention_days: int = Field(
+        30, ge=1, le=3650, validation_alias=shared("TEMPORAL_RETENTION_DAYS")
+    )
+    """How long Temporal keeps histories of runs that ended. Dossiers do not depend on them."""
+
+    connect_seconds: float = Field(60.0, ge=0, le=3600)
+    """How long to wait at the start for Temporal."""
+
+
 class ApiSettings(OrchestratorSettings):
     """What the API needs besides."""
 
