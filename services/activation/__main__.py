@@ -6,6 +6,7 @@ import argparse
 import asyncio
 
 from services.activation.bootstrap import run
+from services.activation.encoder.allocator import keep_freed_memory
 from services.activation.settings import ActivationSettings
 from services.common.logging import configure_logging
 
@@ -16,6 +17,7 @@ def main() -> None:
     parser.add_argument("--role", choices=("front", "indexer"), default="front")
     role: str = parser.parse_args().role
     settings = ActivationSettings()
+    keep_freed_memory()
     configure_logging(settings.log_format, settings.log_level, f"activation-{role}")
     asyncio.run(run(settings, role))
 

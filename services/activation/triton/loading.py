@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.activation.encoder.allocator import keep_freed_memory
 from services.activation.encoder.batcher import Batcher
 from services.activation.store import SaeStore
 from services.activation.triton.executor import Executor
@@ -22,7 +23,11 @@ def store_of(spec: TritonModelSpec) -> SaeStore:
 
 
 def executor_of(spec: TritonModelSpec) -> Executor:
-    """The executor of a specification, with its first SAE loaded so that errors show at once."""
+    """The executor of a specification, with its first SAE loaded so that errors show at once.
+
+    For a process of its own: how its memory is kept is settled here.
+    """
+    keep_freed_memory()
     store = store_of(spec)
     if spec.saes:
         store(spec.saes[0].sae_id)
