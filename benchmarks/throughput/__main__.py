@@ -1,6 +1,7 @@
 """Measures all arms in one run, prints the table and keeps it with the plots.
 
-    python -m benchmarks.throughput [--texts 256] [--repeats 3] [--limit NAME] [--compile] [--plots]
+    python -m benchmarks.throughput [--texts 256] [--repeats 3] [--seconds S] [--limit NAME]
+                                    [--compile] [--plots]
                                     [--only served,saelens,peers,bf16,agreement]
 
 Two threads compute; the gRPC arms' client is this process and shares the same cores. Caches are
@@ -11,7 +12,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
+import signal
+import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +54,8 @@ _AGAINST = {
 def main() -> None:
     """Prints what was measured."""
     arguments = _arguments()
+    until = time.perf_counter() + arguments.seconds
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the services end too
     keep_freed_memory()  # as our services do; the limit and the others' ways gain by it as well
     torch.set_num_threads(THREADS)
     material = load_material(arguments.texts)
@@ -73,8 +80,9 @@ def main() -> None:
             arms["the serving peers' way"] = peers.serving_peers(material)
         if "bf16" in groups:
             arms[BF16] = _ours(material, material.cut_model(torch.bfloat16))
-        take_turns({name: arm for name, arm in arms.items() if "way" not in name}, 1)
-        times = take_turns(arms, arguments.repeats, show=True)
+        warm = [name for name in arms if "way" not in name and "gRPC" not in name]
+        take_turns({name: arms[name] for name in warm}, 1)
+        times = take_turns(arms, arguments.repeats, show=True, until=until)
         _print_table(times, material)
         if "agreement" in groups:
             print(f"\nbf16 beside fp32: {agreement(material, material.cut_model(torch.bfloat16))}")
@@ -87,6 +95,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="no turn begins that would end later"
+    )
     parser.add_argument("--only", default=",".join(_GROUPS), help="groups of arms, by commas")
     parser.add_argument("--limit", help="this variant of the limit, instead of trying all of them")
     parser.add_argument("--compile", action="store_true", help="torch.compile among the variants")

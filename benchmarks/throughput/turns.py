@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,13 +37,19 @@ class Times:
         return min(self.seconds, key=self.median)
 
 
-def take_turns(arms: Mapping[str, Arm], repeats: int, *, show: bool = False) -> Times:
+def take_turns(
+    arms: Mapping[str, Arm], repeats: int, *, show: bool = False, until: float = math.inf
+) -> Times:
     """Run every arm ``repeats`` times, in turn; nothing is left out of the record.
 
-    With ``show`` every time is printed as it comes, so that a run that is cut short keeps them.
+    With ``show`` every time is printed as it comes, so that a run that is cut short keeps them. No
+    turn but the first begins that would likely end after ``until``, of ``time.perf_counter``.
     """
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for turn in range(repeats):
+        longest = max((sum(times) for times in zip(*seconds.values(), strict=True)), default=0.0)
+        if turn and time.perf_counter() + longest > until:
+            break
         for name, arm in arms.items():
             begin = time.perf_counter()
             arm()
