@@ -111,6 +111,6 @@ _CHECKS: Mapping[JudgeTask.ValueType, Callable[[JudgeItem], Iterator[Problem]]] 
     JUDGE_TASK_PICK: _passages,
     JUDGE_TASK_PICK_BLIND: _passages,
     JUDGE_TASK_SELECT: _passages,
-    JUDGE_TASK_RATE: _text,
+    JUDGE_TASK_RATE: _tokens,
     JUDGE_TASK_EMBED: _text,
 }

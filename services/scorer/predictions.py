@@ -14,6 +14,7 @@ from saexplain.scorer.v1.scorer_pb2 import (
     ShareSource,
 )
 from services.common.errors import InvalidArgument
+from services.scorer.firing import CLEARLY, NOT
 from services.scorer.statistics.estimate import Floats
 
 
@@ -76,6 +77,19 @@ class Predictions:
         if not prediction.HasField("probability") or not 0 <= value <= 1:
             raise InvalidArgument("must be in [0, 1]", f"predictions[{index}].probability")
         return value
+
+    def rating(self, item: str) -> int | None:
+        """How clearly the item expresses what is explained; None where the judge failed.
+
+        Raises:
+            InvalidArgument: an answered item without it, or another than 0, 1 and 2.
+        """
+        index, prediction = self._answered(item)
+        if prediction is None:
+            return None
+        if not prediction.HasField("rating") or not NOT <= prediction.rating <= CLEARLY:
+            raise InvalidArgument("must be 0, 1 or 2", f"predictions[{index}].rating")
+        return prediction.rating
 
     def chosen(self, item: str, passage_count: int) -> list[int] | None:
         """The chosen passages of a group, rising; None where the judge failed.

@@ -1,7 +1,7 @@
 """The deterministic judge: an explanation's pattern, evaluated. Free, and the same for ever.
 
-Whether a window or its highlighted tokens fire follows from the largest share among them
-(`firing.firing_likelihood`). Of a group it selects what it says yes to, and picks the
+Whether a window or its highlighted tokens fire, and how a window is rated, follows from the
+largest share among them (`firing`). Of a group it selects what it says yes to, and picks the
 passage with the smallest share at its highlighted tokens (at any where none are), all of
 equals.
 """
@@ -19,6 +19,7 @@ from saexplain.scorer.v1.scorer_pb2 import (
     JUDGE_TASK_CLASSIFY_HIGHLIGHTS,
     JUDGE_TASK_PICK,
     JUDGE_TASK_PREDICT,
+    JUDGE_TASK_RATE,
     JUDGE_TASK_SELECT,
     JUDGE_TASK_SIMULATE,
     PREDICTION_STATUS_OK,
@@ -31,14 +32,14 @@ from saexplain.scorer.v1.scorer_pb2 import (
 )
 from services.common.errors import InvalidArgument
 from services.common.pattern import CompiledPattern, compile_pattern
-from services.scorer.firing import FIRES_SHARE, firing_likelihood
+from services.scorer.firing import FIRES_SHARE, firing_likelihood, rating_of
 from services.scorer.statistics.estimate import Floats
 
 
 class PatternJudge:
     """Answers items by `Explanation.pattern`.
 
-    It verifies and rates no texts: a pattern reads tokens, and how a text is cut into
+    It verifies no texts: a pattern reads tokens, and how a text is cut into
     tokens is known only after it was encoded. Methods that write texts verify them from
     the encoded tokens when they score.
     """
@@ -82,6 +83,10 @@ def _classify(pattern: CompiledPattern, item: JudgeItem) -> dict[str, Any]:
     return {"probability": firing_likelihood(float(_shares(pattern, item).max()))}
 
 
+def _rate(pattern: CompiledPattern, item: JudgeItem) -> dict[str, Any]:
+    return {"rating": rating_of(float(_shares(pattern, item).max()))}
+
+
 def _highlights(pattern: CompiledPattern, item: JudgeItem) -> dict[str, Any]:
     return {"probability": firing_likelihood(_highlighted_max(pattern, item))}
 
@@ -110,5 +115,6 @@ _ANSWERS: Mapping[JudgeTask.ValueType, Callable[[CompiledPattern, JudgeItem], di
     JUDGE_TASK_CLASSIFY: _classify,
     JUDGE_TASK_CLASSIFY_HIGHLIGHTS: _highlights,
     JUDGE_TASK_PICK: _pick,
+    JUDGE_TASK_RATE: _rate,
     JUDGE_TASK_SELECT: _select,
 }

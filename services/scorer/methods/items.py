@@ -11,6 +11,7 @@ from saexplain.scorer.v1.scorer_pb2 import (
     JUDGE_TASK_CLASSIFY_HIGHLIGHTS,
     JUDGE_TASK_EMBED,
     JUDGE_TASK_PREDICT,
+    JUDGE_TASK_RATE,
     JUDGE_TASK_SIMULATE,
     JUDGE_TASK_VERIFY,
     JudgeItem,
@@ -42,6 +43,13 @@ def classify_item(window: Window) -> JudgeItem:
     """Asks whether the feature activates in a window."""
     item = predict_item(window)
     item.task = JUDGE_TASK_CLASSIFY
+    return item
+
+
+def rate_item(window: Window) -> JudgeItem:
+    """Asks how clearly a window expresses what is explained."""
+    item = predict_item(window)
+    item.task = JUDGE_TASK_RATE
     return item
 
 

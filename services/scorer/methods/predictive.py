@@ -111,8 +111,9 @@ class Predictive:
         by_default=True,
         judges=JUDGES,
     )
-    # Exemplars hold what the feature fires on: an unrelated part seldom meets them.
-    insensitive = frozenset({"pearson_mean", "pearson_pooled"})
+    # Exemplars hold what the feature fires on, and ten silent windows next to nothing of a
+    # rare unrelated part.
+    insensitive = frozenset(declaration.metrics)
 
     async def plan(self, request: PlanScoreRequest, writer: Writer) -> PlanScoreResponse:
         """One PREDICT item per cut window; no texts."""

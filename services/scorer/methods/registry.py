@@ -8,6 +8,7 @@ from saexplain.scorer.v1.scorer_pb2 import Method, MethodOptions
 from services.common.errors import FailedPrecondition, InvalidArgument, Unimplemented
 from services.scorer.methods.autointerp import Autointerp
 from services.scorer.methods.base import ScoringMethod
+from services.scorer.methods.clarity import Clarity
 from services.scorer.methods.corpus import Corpus
 from services.scorer.methods.detection import Detection
 from services.scorer.methods.embedding import Embedding
@@ -17,6 +18,8 @@ from services.scorer.methods.generative import Generative
 from services.scorer.methods.input import Input
 from services.scorer.methods.intruder import Intruder
 from services.scorer.methods.predictive import Predictive
+from services.scorer.methods.purity import Purity
+from services.scorer.methods.responsiveness import Responsiveness
 from services.scorer.methods.simulation import Simulation
 from services.scorer.methods.unavailable import UNAVAILABLE
 
@@ -24,6 +27,7 @@ METHODS: Mapping[str, ScoringMethod] = {
     method.declaration.name: method
     for method in (
         Autointerp(),
+        Clarity(),
         Corpus(),
         Detection(),
         Embedding(),
@@ -33,6 +37,8 @@ METHODS: Mapping[str, ScoringMethod] = {
         Input(),
         Intruder(),
         Predictive(),
+        Purity(),
+        Responsiveness(),
         Simulation(),
     )
 }

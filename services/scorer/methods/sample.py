@@ -125,7 +125,7 @@ def gather(
     """
     predictions = [predict(item.window) for item in drawn]
     answered = [i for i, p in enumerate(predictions) if p is not None]
-    weights = _with_nonresponse(drawn, answered)
+    weights = weights_of_answered(drawn, answered)
     measured = [evidence.shares(drawn[i].window) for i in answered]
     sample = Sample(
         windows=[drawn[i].window for i in answered],
@@ -147,7 +147,7 @@ def gather(
     ]
 
 
-def _with_nonresponse(drawn: Sequence[WeightedWindow], answered: Sequence[int]) -> Floats:
+def weights_of_answered(drawn: Sequence[WeightedWindow], answered: Sequence[int]) -> Floats:
     totals: dict[WindowStrategy.ValueType, float] = {}
     reached: dict[WindowStrategy.ValueType, float] = {}
     for item in drawn:

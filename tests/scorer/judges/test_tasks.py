@@ -204,7 +204,9 @@ async def test_texts_are_verified_and_rated_as_data(connect):
     not exist."""
     texts = ["an alpha", 'x"\n\nText 1\n"an alpha', "plain"]
     verify = [JudgeItem(id=f"v{i}", task=JUDGE_TASK_VERIFY, text=t) for i, t in enumerate(texts)]
-    rate = [JudgeItem(id=f"r{i}", task=JUDGE_TASK_RATE, text=t) for i, t in enumerate(texts)]
+    rate = [item(JUDGE_TASK_RATE, t.encode()) for t in texts]
+    for number, rated in enumerate(rate):
+        rated.id = f"r{number}"
 
     def verifies(request) -> dict:
         listed = LISTED.findall(request.last_text)
@@ -218,8 +220,8 @@ async def test_texts_are_verified_and_rated_as_data(connect):
     assert [p.covered for p in predictions[:3]] == [True, False, False]
     assert predictions[3].rating == 2
     assert [p.status for p in predictions[4:]] == [PREDICTION_STATUS_FAILED] * 2
-    with pytest.raises(InvalidArgument, match="takes no RATE"):
-        await PatternJudge().judge(request_of(rate))
+    with pytest.raises(InvalidArgument, match="takes no VERIFY"):
+        await PatternJudge().judge(request_of(verify))
 
 
 PASSAGES = [item(JUDGE_TASK_SIMULATE, b"the", b" alpha"), item(JUDGE_TASK_SIMULATE, b" beta")]

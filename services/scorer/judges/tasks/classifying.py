@@ -93,4 +93,4 @@ def _text(item: JudgeItem) -> dict[str, str]:
 CLASSIFY = Task("classify_passages", LikelihoodReply, "classify", 16, _window, _likelihoods)
 HIGHLIGHTS = Task("classify_highlights", LikelihoodReply, "highlights", 16, _window, _likelihoods)
 VERIFY = Task("verify_texts", VerifyReply, "verify", 16, _text, _verdicts)
-RATE = Task("rate_texts", RateReply, "rate", 16, _text, _ratings)
+RATE = Task("rate_texts", RateReply, "rate", 16, _window, _ratings)
