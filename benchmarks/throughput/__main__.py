@@ -23,8 +23,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.throughput import limit, peers, plots, served
+from benchmarks.throughput import limit, plots, served
 from benchmarks.throughput.agreement import agreement
+from benchmarks.throughput.apart import Apart
 from benchmarks.throughput.material import FEATURES, Material, load_material
 from benchmarks.throughput.turns import Arm, Times, take_turns
 from services.activation.encoder.allocator import keep_freed_memory
@@ -33,19 +34,21 @@ RESULTS = Path(__file__).parents[1] / "results"
 THREADS = 2
 OURS = "ours, in process"
 BF16 = "ours, in process, bf16"
+SAELENS = "SAELens' way"
+SERVING = "the serving peers' way"
 _GROUPS = ("served", "saelens", "peers", "bf16", "agreement")
 _BARS = {
     OURS: "≥ 0.95",
     "ours, gRPC, one caller": "≥ 0.90",
     "ours, gRPC and Triton, one caller": "≥ 0.85",
     "ours, gRPC, 64 callers, one text each": "≥ 0.80",
-    "SAELens' way": "ours in process ≥ 3 ×",
-    "the serving peers' way": "ours over gRPC ≥ 3.9 ×",
+    SAELENS: "ours in process ≥ 3 ×",
+    SERVING: "ours over gRPC ≥ 3.9 ×",
     BF16: "≥ 2 × fp32",
 }
 _AGAINST = {
-    "SAELens' way": OURS,
-    "the serving peers' way": "ours, gRPC, one caller",
+    SAELENS: OURS,
+    SERVING: "ours, gRPC, one caller",
     BF16: OURS,
 }
 """What a ratio beside the limit is taken against, where the bar names one."""
@@ -56,7 +59,7 @@ def main() -> None:
     arguments = _arguments()
     until = time.perf_counter() + arguments.seconds
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the services end too
-    keep_freed_memory()  # as our services do; the limit and the others' ways gain by it as well
+    keep_freed_memory()  # as our services do; the limit gains by it as well
     torch.set_num_threads(THREADS)
     material = load_material(arguments.texts)
     _print_head(material)
@@ -75,9 +78,9 @@ def main() -> None:
                 served.check_answers(one, material)
             arms.update(served.arms(client, asked, material))
         if "saelens" in groups:
-            arms["SAELens' way"] = peers.saelens(material)
+            arms[SAELENS] = stack.enter_context(Apart("saelens", arguments.texts))
         if "peers" in groups:
-            arms["the serving peers' way"] = peers.serving_peers(material)
+            arms[SERVING] = stack.enter_context(Apart("serving", arguments.texts))
         if "bf16" in groups:
             arms[BF16] = _ours(material, material.cut_model(torch.bfloat16))
         warm = [name for name in arms if "way" not in name and "gRPC" not in name]

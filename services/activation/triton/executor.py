@@ -60,6 +60,7 @@ class Executor:
         self._batcher = batcher
         self._limits = limits
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="weights")
+        self._answering = ThreadPoolExecutor(1, thread_name_prefix="answers")
 
     def execute(self, batch: Sequence[Pending]) -> None:
         """See to it that every request is answered exactly once, now or later."""
@@ -79,6 +80,7 @@ class Executor:
         """Answer all there is, refuse the rest."""
         self._threads.shutdown()
         self._batcher.close()
+        self._answering.shutdown()
 
     def _slowly(self, pending: Pending, request: wire.Request, lease: Lease | None) -> None:
         """What may load, or reads the weights alone."""
@@ -92,13 +94,16 @@ class Executor:
             )
 
     def _start(self, pending: Pending, request: wire.Request, lease: Lease) -> None:
-        """Queue a request that runs text; its answer comes from the batcher's thread."""
+        """Queue a request that runs text; its answer leaves while the next forward pass runs."""
         sparse = request.task is wire.Task.SPARSE
         features = None if sparse else request.features
 
-        def settle(rows: Rows) -> None:
+        def send(rows: Rows) -> None:
             with lease as loaded:
                 _answered(pending, _send, pending, rows, sparse, loaded)
+
+        def settle(rows: Rows) -> None:
+            self._answering.submit(send, rows)
 
         try:
             check_call(lease.loaded, request.rows, features, self._limits.max_row_tokens)

@@ -102,3 +102,22 @@ def test_requests_that_nobody_waits_for_are_not_computed(executor: Executor) -> 
     ((answer,),) = run(executor, [dense(20, 1)], cancelled=lambda: True)
     assert isinstance(answer, SaexplainError)
     assert answer.status == "CANCELLED"
+
+
+def test_the_next_pass_does_not_wait_until_an_answer_is_sent(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """Guards against a model that idles while Triton takes over what it has computed."""
+    passes, sent, later = threading.Semaphore(0), threading.Event(), list[Answer]()
+    batcher = Batcher(LIMITS, lambda _facts: passes.release())
+    executor = Executor(RegistryLoader(registry, tmp_path, "cpu", LIMITS), batcher, LIMITS)
+    try:
+        executor.execute([Pending(dense(5, 1), never, lambda _answer: sent.wait(60))])
+        assert passes.acquire(timeout=60)
+        executor.execute([Pending(dense(5, 2), never, later.append)])
+        assert passes.acquire(timeout=10)
+        assert not later
+    finally:
+        sent.set()
+        executor.close()
+    assert len(later) == 1
