@@ -2,7 +2,7 @@
 
     python -m benchmarks.throughput [--texts 256] [--repeats 3] [--seconds S] [--limit NAME]
                                     [--compile] [--plots]
-                                    [--only served,saelens,peers,bf16,agreement]
+                                    [--only served,peers,bf16,agreement]
 
 Two threads compute; the gRPC arms' client is this process and shares the same cores. Caches are
 off. Ratios are taken within a turn; the median over turns is printed, and half their range.
@@ -36,7 +36,7 @@ OURS = "ours, in process"
 BF16 = "ours, in process, bf16"
 SAELENS = "SAELens' way"
 SERVING = "the serving peers' way"
-_GROUPS = ("served", "saelens", "peers", "bf16", "agreement")
+_GROUPS = ("served", "peers", "bf16", "agreement")
 _BARS = {
     OURS: "≥ 0.95",
     "ours, gRPC, one caller": "≥ 0.90",
@@ -77,8 +77,7 @@ def main() -> None:
             for one in (client, asked):
                 served.check_answers(one, material)
             arms.update(served.arms(client, asked, material))
-        if "saelens" in groups:
-            arms[SAELENS] = stack.enter_context(Apart("saelens", arguments.texts))
+        arms[SAELENS] = stack.enter_context(Apart("saelens", arguments.texts))
         if "peers" in groups:
             arms[SERVING] = stack.enter_context(Apart("serving", arguments.texts))
         if "bf16" in groups:
@@ -101,7 +100,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="no turn begins that would end later"
     )
-    parser.add_argument("--only", default=",".join(_GROUPS), help="groups of arms, by commas")
+    parser.add_argument(
+        "--only",
+        default=",".join(_GROUPS),
+        help="groups of arms besides limit, ours and SAELens' way",
+    )
     parser.add_argument("--limit", help="this variant of the limit, instead of trying all of them")
     parser.add_argument("--compile", action="store_true", help="torch.compile among the variants")
     parser.add_argument("--plots", action="store_true", help="measure and draw the four plots")
