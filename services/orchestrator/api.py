@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import grpc
 
+from saexplain.activation.v1 import activation_pb2
 from saexplain.explanation.v1 import dossier_pb2, explanation_pb2, explanation_pb2_grpc
 from services.common import names
 from services.common.artifacts import ArtifactRef, ArtifactStore
 from services.common.canonical import digest
 from services.common.errors import FailedPrecondition, InvalidArgument
+from services.common.grpc_client import rpc_errors
+from services.orchestrator import scoring_plan
 from services.orchestrator.clients import Services
-from services.orchestrator.plan import Frozen, Planner, explanation_id
+from services.orchestrator.plan import RPC_SECONDS, Frozen, Planner, explanation_id
 from services.orchestrator.records import ExplainInput, LoopPlan, MethodPlan
 from services.orchestrator.resources import to_explanation, to_index
 from services.orchestrator.starting import Starter, build_id, build_input, workflow_input
@@ -62,7 +65,7 @@ class ExplanationApi(explanation_pb2_grpc.ExplanationServiceServicer):
         store = self._parts.explanations
         row = await store.find_request(request.parent, request_id, digest(request))
         if row is None:
-            new = await self._freeze(request)
+            new = await self._stored(request, await self._parts.planner.freeze(request))
             row, _ = await store.create(new, self._parts.now())
         if row["state"] == explanation_pb2.RUN_STATE_PENDING:
             # Also for a found row: the one that made it may have died before the start.
@@ -84,10 +87,18 @@ class ExplanationApi(explanation_pb2_grpc.ExplanationServiceServicer):
         if request.sae:
             names.parse_sae(request.sae, "sae")
         size = pages.page_size(request.page_size)
-        question = ("explanations", request.parent, request.sae, str(request.state))
+        if request.scored_explanation:
+            names.parse_explanation(request.scored_explanation, "scored_explanation")
+        filters = (request.sae, str(request.state), request.scored_explanation)
+        question = ("explanations", request.parent, *filters)
         after = pages.decode_token(request.page_token, question)
         rows = await self._parts.explanations.page(
-            request.parent, request.sae, request.state, after, size + 1
+            request.parent,
+            request.sae,
+            request.state,
+            after,
+            size + 1,
+            request.scored_explanation,
         )
         response = explanation_pb2.ListExplanationsResponse(
             explanations=[to_explanation(row, with_plan=False) for row in rows[:size]]
@@ -156,6 +167,42 @@ class ExplanationApi(explanation_pb2_grpc.ExplanationServiceServicer):
         for begin in range(0, len(data), CHUNK_BYTES):
             yield explanation_pb2.GetDossierResponse(chunk=data[begin : begin + CHUNK_BYTES])
 
+    async def ScoreExplanation(  # noqa: N802
+        self, request: explanation_pb2.ScoreExplanationRequest, context: grpc.aio.ServicerContext
+    ) -> explanation_pb2.ScoreExplanationResponse:
+        """See the proto."""
+        names.parse_project(request.parent, "parent")
+        request_id = names.check_request_id(request.request_id)
+        store = self._parts.explanations
+        row = await store.find_request(request.parent, request_id, digest(request))
+        if row is None:
+            subject = await self._subject(request)
+            frozen, fixed = await scoring_plan.freeze(self._parts.planner, request, subject)
+            new = await self._stored(request, frozen, fixed)
+            row, _ = await store.create(new, self._parts.now())
+        if row["state"] == explanation_pb2.RUN_STATE_PENDING:
+            await self._parts.starter.start_explanation(workflow_input(row))
+        return explanation_pb2.ScoreExplanationResponse(explanation=to_explanation(row))
+
+    async def ListFeatures(  # noqa: N802
+        self, request: explanation_pb2.ListFeaturesRequest, context: grpc.aio.ServicerContext
+    ) -> explanation_pb2.ListFeaturesResponse:
+        """See the proto."""
+        asked = activation_pb2.ListFeaturesRequest(
+            sae=request.sae,
+            index=request.index,
+            page_size=request.page_size,
+            page_token=request.page_token,
+            strata=request.strata,
+        )
+        async with rpc_errors():
+            listed = await self._parts.services.activation.ListFeatures(asked, timeout=RPC_SECONDS)
+        return explanation_pb2.ListFeaturesResponse(
+            features=listed.features,
+            next_page_token=listed.next_page_token,
+            total_count=listed.total_count,
+        )
+
     async def CreateIndex(  # noqa: N802
         self, request: explanation_pb2.CreateIndexRequest, context: grpc.aio.ServicerContext
     ) -> explanation_pb2.CreateIndexResponse:
@@ -208,19 +255,45 @@ class ExplanationApi(explanation_pb2_grpc.ExplanationServiceServicer):
             row = await self._parts.indexes.get(request.name)
         return explanation_pb2.CancelIndexResponse(index=to_index(row))
 
-    async def _freeze(self, request: explanation_pb2.CreateExplanationRequest) -> NewExplanation:
-        """Freezes a plan and stores its artifacts and its budget, before there is a row."""
-        frozen = await self._parts.planner.freeze(request)
+    async def _subject(
+        self, request: explanation_pb2.ScoreExplanationRequest
+    ) -> scoring_plan.Subject:
+        """What a request wants scored."""
+        subject = request.WhichOneof("subject")
+        if subject == "given":
+            return scoring_plan.given(request.given)
+        if subject is None:
+            raise InvalidArgument("is needed, or `given`", "explanation")
+        project, _ = names.parse_explanation(request.explanation, "explanation")
+        if project != request.parent:
+            raise InvalidArgument(f"is not of {request.parent}", "explanation")
+        return scoring_plan.stored(await self._parts.explanations.get(request.explanation))
+
+    async def _stored(
+        self,
+        request: explanation_pb2.CreateExplanationRequest | explanation_pb2.ScoreExplanationRequest,
+        frozen: Frozen,
+        fixed: dossier_pb2.Dossier | None = None,
+    ) -> NewExplanation:
+        """Stores a plan's artifacts and its budget, before there is a row.
+
+        Args:
+            fixed: fragment with the explanation, for a run that only scores.
+        """
         explanation = explanation_id(request.parent, request.request_id)
         name = names.explanation_name(request.parent, explanation)
-        plan = frozen.plan.SerializeToString(deterministic=True)
         # By digest: two creates that race may freeze different plans, and the row decides.
         prefix = f"{names.parse_project(request.parent)}/{explanation}"
-        plan_ref = await self._parts.artifacts.put(f"{prefix}/plan.{digest(frozen.plan)}", plan)
-        catalog_ref = await self._parts.artifacts.put(
-            f"{prefix}/methods.{digest(frozen.catalog)}",
-            frozen.catalog.SerializeToString(deterministic=True),
-        )
+        refs = [
+            await self._parts.artifacts.put(
+                f"{prefix}/{role}.{digest(message)}", message.SerializeToString(deterministic=True)
+            )
+            for role, message in (
+                ("plan", frozen.plan),
+                ("methods", frozen.catalog),
+                *((("fixed", fixed),) if fixed is not None else ()),
+            )
+        ]
         await self._parts.journal.set_budget(name, frozen.plan.budget)
         return NewExplanation(
             project=request.parent,
@@ -229,14 +302,15 @@ class ExplanationApi(explanation_pb2_grpc.ExplanationServiceServicer):
             request_hash=digest(request),
             feature=frozen.plan.feature,
             sae=frozen.plan.sae.name,
-            plan=plan,
-            workflow_input=_workflow_input(name, plan_ref, catalog_ref, frozen),
+            plan=frozen.plan.SerializeToString(deterministic=True),
+            workflow_input=_workflow_input(name, refs, frozen),
+            explanation=None if fixed is None else fixed.explanation,
+            scored_explanation=frozen.plan.scored_explanation,
         )
 
 
-def _workflow_input(
-    name: str, plan: ArtifactRef, catalog: ArtifactRef, frozen: Frozen
-) -> ExplainInput:
+def _workflow_input(name: str, refs: Sequence[ArtifactRef], frozen: Frozen) -> ExplainInput:
+    plan, catalog, *fixed = refs
     return ExplainInput(
         explanation=name,
         plan=plan,
@@ -249,6 +323,7 @@ def _workflow_input(
         max_round_count=frozen.plan.budget.max_round_count,
         baseline_explainer_version=frozen.baseline_explainer_version,
         loop=_loop_plan(frozen.plan),
+        fixed=fixed[0] if fixed else None,
     )
 
 

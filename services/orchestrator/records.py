@@ -61,7 +61,7 @@ class LoopPlan(Record):
 
 
 class ExplainInput(Record):
-    """A frozen run: input of the workflow ExplainFeature.
+    """A frozen run: input of the workflows ExplainFeature and ScoreExplanation.
 
     Attributes:
         explanation: `projects/{project}/explanations/{id}`.
@@ -73,6 +73,8 @@ class ExplainInput(Record):
         baseline_explainer_version: version of `lexical` that explains the density-matched
             other feature; empty where it is not offered, then that baseline is absent.
         loop: how the loop around the explainer runs.
+        fixed: fragment of a dossier with the explanation that is only to be scored: input
+            of the workflow ScoreExplanation; absent for one that explains.
     """
 
     explanation: str
@@ -83,6 +85,7 @@ class ExplainInput(Record):
     max_round_count: int
     baseline_explainer_version: str = ""
     loop: LoopPlan = LoopPlan()
+    fixed: ArtifactRef | None = None
 
 
 class ExplainOutput(Record):

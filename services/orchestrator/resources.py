@@ -27,6 +27,8 @@ def to_explanation(
         end_time=_time(row["end_time"]),
         stop_reason=row["stop_reason"],
         partial=row["partial"],
+        scores_only=row["scores_only"],
+        scored_explanation=row["scored_explanation"],
     )
     resource.usage.ParseFromString(row["usage"])
     if with_plan:

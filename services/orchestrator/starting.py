@@ -41,12 +41,14 @@ class Starter:
         self._client = client
 
     async def start_explanation(self, run: ExplainInput) -> None:
-        """Starts a run unless it was started before.
+        """Starts a run unless it was started before; one whose explanation is there already
+        is only scored.
 
         Raises:
             Unavailable: Temporal cannot be reached.
         """
-        await self._start("ExplainFeature", run, run.explanation)
+        workflow = "ExplainFeature" if run.fixed is None else "ScoreExplanation"
+        await self._start(workflow, run, run.explanation)
 
     async def start_index(self, build: BuildIndexInput, workflow_id: str) -> None:
         """Starts a build unless it was started before.

@@ -33,9 +33,10 @@ from services.orchestrator.store.indexes import IndexStore
 from services.orchestrator.store.journal import JournalStore
 from services.orchestrator.workflows.build_index import BuildIndex
 from services.orchestrator.workflows.explain_feature import ExplainFeature
+from services.orchestrator.workflows.score_explanation import ScoreExplanation
 
 DEPLOYMENT = "saexplain"
-WORKFLOWS = (ExplainFeature, BuildIndex)
+WORKFLOWS = (ExplainFeature, ScoreExplanation, BuildIndex)
 
 
 @dataclass(frozen=True)

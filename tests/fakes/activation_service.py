@@ -70,6 +70,26 @@ class FakeActivation(activation_pb2_grpc.ActivationServiceServicer):
             facts.density_matched_feature = f"{world.SAE}/features/{(feature + 1) % 3}"
         return activation_pb2.GetFeatureResponse(facts=facts, index=request.index)
 
+    async def ListFeatures(self, request: Any, context: Any) -> activation_pb2.ListFeaturesResponse:
+        await self.script.enter("ListFeatures", request)
+        _check_index(request.index or world.INDEX)
+        dead, eligible = (feature_pb2.FEATURE_STRATUM_DEAD, feature_pb2.FEATURE_STRATUM_ELIGIBLE)
+        all_features = [
+            feature_pb2.FeatureFacts(
+                feature=f"{request.sae}/features/{index}",
+                stratum=eligible if world.FEATURES.get(index) else dead,
+            )
+            for index in range(world.D_SAE)
+        ]
+        kept = [f for f in all_features if not request.strata or f.stratum in request.strata]
+        begin = int(request.page_token or 0)
+        end = begin + (request.page_size or 100)
+        return activation_pb2.ListFeaturesResponse(
+            features=kept[begin:end],
+            total_count=len(kept),
+            next_page_token=str(end) if end < len(kept) else "",
+        )
+
     async def ListExemplars(
         self, request: Any, context: Any
     ) -> activation_pb2.ListExemplarsResponse:

@@ -46,6 +46,12 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
             explainers=[
                 agent_pb2.Explainer(name="lexical", version="1", available=True, loop=LOOP),
                 agent_pb2.Explainer(
+                    name="import",
+                    version="1",
+                    available=True,
+                    loop=agent_pb2.LoopPolicy(candidate_count=1),
+                ),
+                agent_pb2.Explainer(
                     name="sage",
                     version="3",
                     uses_llm=True,

@@ -1,6 +1,6 @@
 """Records the history that the replay test replays.
 
-    python -m tests.orchestrator.record_history [explain_feature] [build_index]
+    python -m tests.orchestrator.record_history [explain_feature] [score_explanation] [build_index]
 
 Run it when the workflow is changed on purpose; commit the new file beside the old ones
 unless no running explanation can still have an old history.
@@ -36,6 +36,24 @@ async def record(stack: Stack, explainer: str) -> None:
     ended = await stack.finish(created.name)
     history = await stack.client.get_workflow_handle(created.name).fetch_history()
     path = FOLDER / f"{explainer}_three_rounds.json"
+    path.write_text(history.to_json() + "\n")
+    sys.stdout.write(f"{path.name}: {len(history.events)} events, ended in {ended.state}\n")
+
+
+async def record_scoring(stack: Stack) -> None:
+    """Scores an explanation from elsewhere by both methods and keeps the history."""
+    asked = explanation_pb2.ScoreExplanationRequest(
+        parent=PROJECT, request_id="scored", seed=5, budget=dossier_pb2.Budget(max_round_count=1)
+    )
+    asked.given.feature = f"{world.SAE}/features/0"
+    asked.given.explanation.description = "words: red, green, blue"
+    for method in ("corpus", "generative"):
+        asked.methods.add(method=method, judge="llm").llm.model = "tiny-llm"
+    name = (await stack.api.ScoreExplanation(asked)).explanation.name
+    ended = await stack.finish(name)
+    history = await stack.client.get_workflow_handle(name).fetch_history()
+    path = HISTORIES / "score_explanation" / "two_methods.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(history.to_json() + "\n")
     sys.stdout.write(f"{path.name}: {len(history.events)} events, ended in {ended.state}\n")
 
@@ -77,6 +95,8 @@ async def main(workflows: list[str]) -> None:
                 if "explain_feature" in workflows:
                     for explainer in ("lexical", "sage"):
                         await record(stack, explainer)
+                if "score_explanation" in workflows:
+                    await record_scoring(stack)
                 if "build_index" in workflows:
                     await record_build(stack)
         finally:
@@ -84,4 +104,4 @@ async def main(workflows: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:] or ["explain_feature", "build_index"]))
+    asyncio.run(main(sys.argv[1:] or ["explain_feature", "score_explanation", "build_index"]))

@@ -44,7 +44,7 @@ def _replayer(workflows: list[type]) -> Replayer:
 def test_there_are_histories() -> None:
     """Guards against a replay test that replays nothing."""
     found = {path.stem for path in HISTORIES}
-    assert found >= {"lexical_three_rounds", "sage_three_rounds", "three_shards"}
+    assert found >= {"lexical_three_rounds", "sage_three_rounds", "three_shards", "two_methods"}
 
 
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)

@@ -5,15 +5,6 @@ from __future__ import annotations
 from saexplain.agent.v1.agent_pb2 import Evidence, RunState
 from saexplain.common.v1.explanation_pb2 import Explanation
 
-MAX_LABEL_LENGTH = 100
-"""Longest label in characters."""
-
-MAX_DESCRIPTION_LENGTH = 4000
-"""Longest description in characters."""
-
-MAX_PARTS = 5
-"""Most parts of an explanation."""
-
 
 def remove_unknown_citations(
     explanation: Explanation, evidence: Evidence, state: RunState
@@ -37,11 +28,3 @@ def remove_unknown_citations(
             del citations[:]
             citations.extend(kept)
     return removed
-
-
-def shortened(text: str, limit: int) -> str:
-    """Text cut at a word so that it has at most `limit` characters, with an ellipsis."""
-    if len(text) <= limit:
-        return text
-    head = text[: limit - 1]
-    return (head.rsplit(" ", 1)[0] if " " in head else head) + "…"

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from temporalio import activity
 
 from saexplain.agent.v1 import agent_pb2
+from saexplain.common.v1 import feature_pb2
 from saexplain.explanation.v1 import dossier_pb2, explanation_pb2
 from saexplain.scorer.v1 import scorer_pb2
 from services.orchestrator.activities.workspace import Workspace, attempt
@@ -96,7 +97,7 @@ class RecordingActivities:
         final = call.inputs.get("state")
         return DossierParts(
             plan=await self._work.plan(call),
-            evidence=await load(call.inputs["evidence"], agent_pb2.Evidence),
+            evidence=await self._evidence(call),
             chosen=await load(call.inputs["explanation"], dossier_pb2.Dossier),
             measured=[await load(r, dossier_pb2.Dossier) for r in call.lists.get("measured", ())],
             decided=[await load(r, agent_pb2.RunState) for r in call.lists.get("decided", ())],
@@ -109,3 +110,10 @@ class RecordingActivities:
             failures={int(place): why for place, why in call.failures.items()},
             catalog=await load(call.inputs["catalog"], scorer_pb2.ListMethodsResponse),
         )
+
+    async def _evidence(self, call: StepCall) -> agent_pb2.Evidence:
+        """What the explainer saw; the facts alone where nothing was explained."""
+        if "evidence" in call.inputs:
+            return await self._work.load(call.inputs["evidence"], agent_pb2.Evidence)
+        facts = await self._work.load(call.inputs["facts"], feature_pb2.FeatureFacts)
+        return agent_pb2.Evidence(facts=facts)

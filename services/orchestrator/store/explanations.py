@@ -37,7 +37,8 @@ ENDED = (
 
 @dataclass(frozen=True)
 class NewExplanation:
-    """A frozen run that is to be kept."""
+    """A frozen run that is to be kept. One that only scores has its explanation from the
+    start, and the name of what it scores unless that came from elsewhere."""
 
     project: str
     id: str
@@ -47,6 +48,8 @@ class NewExplanation:
     sae: str
     plan: bytes
     workflow_input: ExplainInput
+    explanation: common_explanation.Explanation | None = None
+    scored_explanation: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,13 @@ class ExplanationStore:
             "state": explanation_pb2.RUN_STATE_PENDING,
             "plan": new.plan,
             "workflow_input": new.workflow_input.model_dump(mode="json"),
+            "scores_only": new.explanation is not None,
+            "scored_explanation": new.scored_explanation,
             "create_time": now,
             "update_time": now,
         }
+        if new.explanation is not None:
+            values["explanation"] = new.explanation.SerializeToString(deterministic=True)
         async with transaction(self._engine) as connection:
             statement = upsert(explanations).values(values).on_conflict_do_nothing()
             created = (await connection.execute(statement)).rowcount == 1
@@ -128,14 +135,22 @@ class ExplanationStore:
         return found
 
     async def page(
-        self, project: str, sae: str, state: int, after: Cursor | None, size: int
+        self,
+        project: str,
+        sae: str,
+        state: int,
+        after: Cursor | None,
+        size: int,
+        scored_explanation: str = "",
     ) -> list[RowMapping]:
-        """At most `size` rows, newest first, behind `after`."""
+        """At most `size` rows, newest first, behind `after`; an empty filter takes all."""
         query = select(explanations).where(explanations.c.project == project)
         if sae:
             query = query.where(explanations.c.sae == sae)
         if state:
             query = query.where(explanations.c.state == state)
+        if scored_explanation:
+            query = query.where(explanations.c.scored_explanation == scored_explanation)
         if after is not None:
             query = query.where(
                 or_(

@@ -54,6 +54,9 @@ explanations = Table(
     Column("probe_count", Integer, nullable=False, server_default="0"),
     Column("stop_reason", SmallInteger, nullable=False, server_default="0"),
     Column("partial", Boolean, nullable=False, server_default="false"),
+    # Runs that score what was there before; empty name where that came from elsewhere.
+    Column("scores_only", Boolean, nullable=False, server_default="false"),
+    Column("scored_explanation", Text, nullable=False, server_default=""),
     # Sequence of the newest event: the row lock makes the next one gapless.
     Column("last_sequence", BigInteger, nullable=False, server_default="0"),
     Column("create_time", DateTime(timezone=True), nullable=False),
@@ -62,6 +65,12 @@ explanations = Table(
     UniqueConstraint("project", "request_id"),
     Index(None, "project", "create_time", "id"),
     Index("ix_explanations_pending", "create_time", postgresql_where="state = 1"),
+    Index(
+        "ix_explanations_scored",
+        "project",
+        "scored_explanation",
+        postgresql_where="scored_explanation <> ''",
+    ),
 )
 
 explanation_events = Table(

@@ -25,22 +25,15 @@ from datetime import UTC
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from services.orchestrator import policies
-    from services.orchestrator.records import ArtifactRef, EndCall, ExplainInput, ExplainOutput
+    from services.orchestrator.records import ArtifactRef, ExplainInput, ExplainOutput
     from services.orchestrator.workflows import candidates
     from services.orchestrator.workflows.candidates import Standing
-    from services.orchestrator.workflows.failures import reason_of
-    from services.orchestrator.workflows.scoring import score_methods
-    from services.orchestrator.workflows.steps import (
-        TOLERATED,
-        Steps,
-        artifact_of,
-        budget_stop,
-        state_of,
-    )
+    from services.orchestrator.workflows.ending import write_down
+    from services.orchestrator.workflows.scoring import explain_other, score_methods
+    from services.orchestrator.workflows.steps import Steps, artifact_of, budget_stop, state_of
 
 WITHOUT_A_CALL = frozenset({"ROUNDS_SPENT", "PROBES_SPENT"})
 """Spent budgets that still allow a revision."""
@@ -68,15 +61,8 @@ class ExplainFeature:
         try:
             return await self._explain()
         except BaseException as error:
-            if is_cancelled_exception(error):
-                await self._end(cancelled=True, reason="CANCELLED", message="", step=self._step)
-                raise
-            if not isinstance(error, ActivityError):
-                raise
-            reason, message = reason_of(error)
-            step = error.activity_type
-            await self._end(cancelled=False, reason=reason, message=message, step=step)
-            raise ApplicationError(message, type=reason, non_retryable=True) from error
+            await write_down(plan.explanation, error, self._step)
+            raise
 
     @workflow.query
     def progress(self) -> dict[str, Any]:
@@ -85,7 +71,7 @@ class ExplainFeature:
 
     async def _explain(self) -> ExplainOutput:
         has_evidence = await self._gather()
-        other = asyncio.create_task(self._explain_other_feature())
+        other = asyncio.create_task(explain_other(self._steps, self._other_feature))
         try:
             if has_evidence:
                 await self._candidates()
@@ -109,23 +95,6 @@ class ExplainFeature:
         neighbors = await steps.run("list_token_neighbors", "facts", "windows")
         steps.refs["evidence"] = artifact_of(neighbors)
         return facts.count > 0
-
-    async def _explain_other_feature(self) -> ArtifactRef | None:
-        """The baseline of a density-matched other feature, where it can be had."""
-        version = self._plan.baseline_explainer_version
-        if not (self._other_feature and version):
-            return None
-        try:
-            evidence = await self._steps.run("list_other_exemplars", "facts")
-            proposed = await self._steps.run_call(
-                "propose_other",
-                self._steps.call(note=version, inputs={"evidence": artifact_of(evidence)}),
-            )
-        except ActivityError as error:
-            if reason_of(error)[0] in TOLERATED:
-                return None
-            raise
-        return proposed.artifact if proposed.has_pattern else None
 
     # 2 to 7
 
@@ -245,13 +214,3 @@ class ExplainFeature:
             ),
         )
         return ExplainOutput(dossier=artifact_of(recorded), digest=recorded.digest)
-
-    async def _end(self, *, cancelled: bool, reason: str, message: str, step: str) -> None:
-        call = EndCall(
-            explanation=self._plan.explanation,
-            cancelled=cancelled,
-            reason=reason,
-            message=message[:1000],
-            step=step,
-        )
-        await workflow.execute_local_activity("end", call, **policies.local_options("end"))

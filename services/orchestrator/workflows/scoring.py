@@ -1,4 +1,5 @@
-"""Step 8 of ExplainFeature: every method of the plan, side by side, on HELDOUT."""
+"""Scoring, the same in ExplainFeature and ScoreExplanation: every method of the plan, side by
+side, on HELDOUT."""
 
 from __future__ import annotations
 
@@ -9,6 +10,26 @@ from temporalio.exceptions import ActivityError
 from services.orchestrator.records import ArtifactRef
 from services.orchestrator.workflows.failures import reason_of
 from services.orchestrator.workflows.steps import TOLERATED, Steps, artifact_of
+
+
+async def explain_other(steps: Steps, other_feature: str) -> ArtifactRef | None:
+    """The explanation of a density-matched other feature, where it can be had: a baseline.
+
+    Args:
+        other_feature: its name; empty where there is none.
+    """
+    version = steps.plan.baseline_explainer_version
+    if not (other_feature and version):
+        return None
+    try:
+        evidence = await steps.run("list_other_exemplars", "facts")
+        call = steps.call(note=version, inputs={"evidence": artifact_of(evidence)})
+        proposed = await steps.run_call("propose_other", call)
+    except ActivityError as error:
+        if reason_of(error)[0] in TOLERATED:
+            return None
+        raise
+    return proposed.artifact if proposed.has_pattern else None
 
 
 async def score_methods(steps: Steps, other: ArtifactRef | None) -> dict[str, str]:

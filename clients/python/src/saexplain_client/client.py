@@ -14,6 +14,7 @@ import grpc
 
 from saexplain.activation.v1.activation_pb2 import IndexConfig
 from saexplain.agent.v1.agent_pb2 import ExplainerOptions
+from saexplain.common.v1.feature_pb2 import FeatureFacts, FeatureStratum
 from saexplain.explanation.v1 import explanation_pb2 as pb
 from saexplain.explanation.v1.dossier_pb2 import Budget
 from saexplain.explanation.v1.explanation_pb2_grpc import ExplanationServiceStub
@@ -122,6 +123,63 @@ class AsyncSaexplainClient:
             self._stub.CreateExplanation, request
         )
         return response.explanation
+
+    async def score_explanation(
+        self,
+        subject: str | pb.GivenExplanation,
+        *,
+        methods: Sequence[MethodOptions] = (),
+        budget: Budget | None = None,
+        index: str = "",
+        seed: int = 0,
+        request_id: str | None = None,
+    ) -> pb.ExplanationResource:
+        """Starts a run that scores an explanation which is there already, or finds the one
+        started under `request_id`. What is scored is never changed.
+
+        Args:
+            subject: `projects/{project}/explanations/{explanation}`, or one from elsewhere.
+            methods: methods to score with; empty for those that run by default.
+            budget: what judging may spend; None for the defaults.
+            index: name of the index; empty for the explanation's own, else the default.
+            seed: of sampling and bootstrap.
+            request_id: makes a repeat harmless. A fresh one where absent.
+        """
+        request = pb.ScoreExplanationRequest(
+            parent=self.parent,
+            request_id=uuid.uuid4().hex if request_id is None else request_id,
+            methods=methods,
+            budget=budget,
+            index=index,
+            seed=seed,
+        )
+        if isinstance(subject, str):
+            request.explanation = subject
+        else:
+            request.given.CopyFrom(subject)
+        response: pb.ScoreExplanationResponse = await self._call(
+            self._stub.ScoreExplanation, request
+        )
+        return response.explanation
+
+    async def list_features(
+        self,
+        sae: str,
+        *,
+        index: str = "",
+        strata: Sequence[FeatureStratum.ValueType] = (),
+    ) -> AsyncIterator[FeatureFacts]:
+        """The features of a SAE by index, rising; only those of some strata where given."""
+
+        def page(token: str) -> Awaitable[Any]:
+            request = pb.ListFeaturesRequest(
+                sae=sae, index=index, strata=strata, page_size=1000, page_token=token
+            )
+            return self._call(self._stub.ListFeatures, request)
+
+        async for response in _pages(page):
+            for feature in response.features:
+                yield feature
 
     async def get_explanation(self, name: str) -> pb.ExplanationResource:
         """The explanation `projects/{project}/explanations/{explanation}` as it stands."""

@@ -105,6 +105,8 @@ class SaexplainClient:
             self._stop_loop()
 
     create_explanation = _blocking(AsyncSaexplainClient.create_explanation)
+    score_explanation = _blocking(AsyncSaexplainClient.score_explanation)
+    list_features = _iterating(AsyncSaexplainClient.list_features)
     get_explanation = _blocking(AsyncSaexplainClient.get_explanation)
     list_explanations = _iterating(AsyncSaexplainClient.list_explanations)
     watch_explanation = _iterating(AsyncSaexplainClient.watch_explanation)

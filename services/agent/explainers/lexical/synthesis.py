@@ -21,7 +21,6 @@ from saexplain.common.v1.explanation_pb2 import (
     ExplanationStatus,
 )
 from saexplain.common.v1.pattern_pb2 import PatternPart, PatternRule
-from services.agent.explainers.citations import MAX_DESCRIPTION_LENGTH
 from services.agent.explainers.lexical.fit import Fitted, calibrated, fires, fitted, lay_out
 from services.agent.explainers.lexical.hypotheses import (
     POSITIONS,
@@ -34,6 +33,7 @@ from services.agent.explainers.lexical.naming import pattern_label
 from services.agent.explainers.lexical.occurrences import Occurrences, predictions
 from services.agent.explainers.lexical.strengths import refit
 from services.agent.explainers.lexical.trials import Trials
+from services.common.given_explanation import MAX_DESCRIPTION_LENGTH
 from services.common.pattern import describe, describe_part
 
 MIN_CORRELATION = 0.2

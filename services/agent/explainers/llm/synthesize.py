@@ -26,19 +26,19 @@ from saexplain.common.v1.explanation_pb2 import (
     ExplanationStatus,
 )
 from saexplain.common.v1.usage_pb2 import LlmUsage
-from services.agent.explainers.citations import (
-    MAX_DESCRIPTION_LENGTH,
-    MAX_LABEL_LENGTH,
-    MAX_PARTS,
-    remove_unknown_citations,
-    shortened,
-)
+from services.agent.explainers.citations import remove_unknown_citations
 from services.agent.explainers.llm.asking import Asker, one_line, shown_hypothesis
 from services.agent.explainers.llm.propose import evidence_values, fires
 from services.agent.explainers.llm.render import ShownResult, show_result
 from services.agent.explainers.llm.replies import Part, SynthesizeReply
 from services.agent.explainers.llm.views import EvidenceView
 from services.common.errors import Aborted
+from services.common.given_explanation import (
+    MAX_DESCRIPTION_LENGTH,
+    MAX_LABEL_LENGTH,
+    MAX_PARTS,
+    shortened,
+)
 
 _EXEMPLARS = 10
 _NEAR_MISSES = 4
