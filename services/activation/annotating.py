@@ -66,7 +66,7 @@ class IndexAnnotator:
                 raise FailedPrecondition(message, reason="FINGERPRINT_MISMATCH")
             path = self._library.find(reader.key)
             if path is not None:
-                self._library.read(reader.key, loaded.fingerprints)
+                self._library.read(reader.key, loaded.fingerprints, loaded.readout)
                 return hashlib.sha256(path.read_bytes()).hexdigest()
             tokenizer = self._tokenizer_of(sae_id)
             made = annotate(loaded, tokenizer, reader, cancelled=cancelled, report=report)

@@ -106,8 +106,10 @@ class FeatureLister:
         )
 
     async def _kept(self, sae_id: str, reader: IndexReader) -> Annotations:
-        fingerprints = (await self._catalog.describe(sae_id)).fingerprints
-        return await asyncio.to_thread(self._library.read, reader.key, fingerprints)
+        loaded = await self._catalog.describe(sae_id)
+        return await asyncio.to_thread(
+            self._library.read, reader.key, loaded.fingerprints, loaded.readout
+        )
 
     async def _kept_or_none(self, sae_id: str, reader: IndexReader) -> Annotations | None:
         try:

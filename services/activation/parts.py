@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from services.activation.encoder.encode import Encoder
-from services.activation.encoder.fingerprints import fingerprints_of
+from services.activation.encoder.fingerprints import fingerprints_of, readout_fingerprint
 from services.activation.encoder.fitting import fit
 from services.activation.encoder.loaded import LoadedSae
 from services.activation.encoder.memory import model_bytes, sae_bytes
@@ -36,6 +36,8 @@ class LoadedModel:
     encoder: Encoder
     tokenizer: TextTokenizer
     layer_count: int
+    readout: str = ""
+    """Fingerprint of final norm and unembedding."""
 
 
 class Parts(Protocol):
@@ -78,11 +80,12 @@ class RealParts:
         dtype: torch.dtype = getattr(torch, spec.dtype)
         model = load_model(spec.model, layer_count, device=spec.device, dtype=dtype)
         encoder = Encoder(model, batch_token_budget=spec.limits.batch_token_budget)
-        return LoadedModel(encoder, load_tokenizer(spec.model, spec.bos_token), layer_count)
+        tokenizer = load_tokenizer(spec.model, spec.bos_token)
+        return LoadedModel(encoder, tokenizer, layer_count, readout_fingerprint(model))
 
     def load_sae(self, spec: TritonModelSpec, entry: TritonSae, model: LoadedModel) -> LoadedSae:
         """One SAE, on a model that is deep enough."""
         sae = load_sae(entry.source, device=spec.device, center_input=entry.center_input)
         fitted = fit(sae, model.encoder.model, model.tokenizer, center_input=entry.center_input)
         found = fingerprints_of(model.encoder.model, spec.model, fitted, model.tokenizer)
-        return LoadedSae(model.encoder, fitted, found)
+        return LoadedSae(model.encoder, fitted, found, model.readout)

@@ -32,6 +32,7 @@ def describe(loaded: LoadedSae) -> SaeDescription:
         maximum_positions=model.maximum_positions,
         prepend_bos=config.prepend_bos,
         compute_dtype=model.compute_dtype,
+        readout=loaded.readout,
     )
 
 

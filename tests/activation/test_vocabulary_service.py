@@ -6,12 +6,14 @@ probe stands for.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from saexplain.activation.v1 import activation_pb2 as pb
 from saexplain.common.v1 import feature_pb2, vocabulary_pb2
@@ -166,7 +168,12 @@ async def test_too_many_probes_wait_elsewhere_and_a_cancelled_one_gives_its_plac
 
 
 async def test_annotations_are_made_once_and_answer_lookups(
-    chosen: Any, corpus_path: Path, tokenizer: TextTokenizer
+    chosen: Any,
+    corpus_path: Path,
+    tokenizer: TextTokenizer,
+    tmp_path: Path,
+    model_folder: Path,
+    sae_folder: Path,
 ) -> None:
     """From AnnotateIndex to GetVocabularyProbe, GetFeature and ListFeatures. Guards against facts
     that change once they are kept, and against a probe of another carrier."""
@@ -193,6 +200,25 @@ async def test_annotations_are_made_once_and_answer_lookups(
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             [step async for step in stub.AnnotateIndex(other)]
         assert from_rpc_error(refused.value).reason == "FINGERPRINT_MISMATCH"
+    await another_head_is_noticed(chosen, tmp_path, model_folder, sae_folder)
+
+
+async def another_head_is_noticed(
+    chosen: Any, tmp_path: Path, model_folder: Path, sae_folder: Path
+) -> None:
+    """The same blocks with another final norm: the index stays right, and what is kept of output
+    tokens does not."""
+    folder = shutil.copytree(model_folder, tmp_path / "other-head")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][::2] *= 3
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    registry = write_registry(tmp_path / "other.yaml", folder, sae_folder)
+    async with front_stub(chosen.model_copy(update={"registry": registry})) as front:
+        listed = await front.ListFeatures(pb.ListFeaturesRequest(sae=SAE, page_size=1))
+        assert listed.total_count == tiny.D_SAE
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await front.GetFeature(feature_request(5))
+    assert from_rpc_error(refused.value).reason == "FINGERPRINT_MISMATCH"
 
 
 def feature_request(feature: int) -> pb.GetFeatureRequest:

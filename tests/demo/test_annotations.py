@@ -25,6 +25,7 @@ def test_the_shipped_annotations_are_those_of_the_shipped_index() -> None:
     kept = read_annotations(OUTPUT)
     assert kept.header.index_key == facts["key"]
     assert kept.header.fingerprints.as_dict() == facts["fingerprints"]
+    assert len(kept.header.readout) == 64
     assert kept.feature_count == facts["feature_count"]
     assert OUTPUT.stat().st_size <= 2_000_000
 

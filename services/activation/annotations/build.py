@@ -84,7 +84,9 @@ def _header(
     vocabulary_size: int,
     absent: str,
 ) -> Header:
-    return Header(reader.key, loaded.fingerprints, carriers, vocabulary_size, absent)
+    return Header(
+        reader.key, loaded.fingerprints, loaded.readout, carriers, vocabulary_size, absent
+    )
 
 
 def _probe(

@@ -44,8 +44,13 @@ class AnnotationLibrary:
                 return path
         return None
 
-    def read(self, key: str, fingerprints: Fingerprints) -> Annotations:
+    def read(self, key: str, fingerprints: Fingerprints, readout: str) -> Annotations:
         """The annotations of an index.
+
+        Args:
+            key: The index.
+            fingerprints: Of what is loaded.
+            readout: Fingerprint of the loaded model's final norm and unembedding.
 
         Raises:
             FailedPrecondition: ANNOTATION_NOT_BUILT, ARTIFACT_CORRUPT, or FINGERPRINT_MISMATCH
@@ -62,7 +67,8 @@ class AnnotationLibrary:
                     )
                 self._open[key] = read_annotations(path)
             found = self._open[key]
-        if (found.header.index_key, found.header.fingerprints) != (key, fingerprints):
+        header = found.header
+        if (header.index_key, header.fingerprints, header.readout) != (key, fingerprints, readout):
             message = f"the annotations of index {index_id(key)} belong to other weights"
             raise FailedPrecondition(message, reason="FINGERPRINT_MISMATCH")
         return found

@@ -24,7 +24,7 @@ from services.activation.encoder.identity import Fingerprints, canonical_json
 from services.activation.vocabulary.carriers import Carrier, CarrierKind
 from services.common.errors import FailedPrecondition
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HEADER = "header"
 _WEIGHT_LISTS = ("neighbor", "promoted", "suppressed")
 
@@ -35,6 +35,8 @@ class Header:
 
     index_key: str
     fingerprints: Fingerprints
+    readout: str
+    """Fingerprint of final norm and unembedding, on which the index does not depend."""
     carriers: tuple[Carrier, ...]
     probed_token_count: int
     """Tokens tried behind each carrier: the vocabulary."""
@@ -48,6 +50,7 @@ class Header:
                 "format": FORMAT_VERSION,
                 "index_key": self.index_key,
                 "fingerprints": self.fingerprints.as_dict(),
+                "readout": self.readout,
                 "carriers": [[c.name, c.kind.value, list(c.ids)] for c in self.carriers],
                 "probed_token_count": self.probed_token_count,
                 "tokens_absent_reason": self.tokens_absent_reason,
@@ -63,6 +66,7 @@ class Header:
         return Header(
             index_key=fields["index_key"],
             fingerprints=Fingerprints(**fields["fingerprints"]),
+            readout=fields["readout"],
             carriers=tuple(Carrier(n, CarrierKind(k), tuple(i)) for n, k, i in fields["carriers"]),
             probed_token_count=int(fields["probed_token_count"]),
             tokens_absent_reason=fields["tokens_absent_reason"],

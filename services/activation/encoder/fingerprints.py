@@ -20,6 +20,7 @@ from services.activation.encoder import gguf
 from services.activation.encoder.families import submodule
 from services.activation.encoder.identity import Fingerprints, canonical_json, digest
 from services.activation.encoder.model import CutModel
+from services.activation.encoder.readout import unembedding
 from services.activation.encoder.sae import Sae
 from services.activation.encoder.sources import ModelSource
 from services.activation.encoder.tokenizer import TextTokenizer
@@ -111,6 +112,20 @@ def model_fingerprint(model: CutModel, source: ModelSource, layer_count: int) ->
     if cache is not None:
         _write_cache(cache, {**known, key: fingerprint})
     return fingerprint
+
+
+def readout_fingerprint(model: CutModel) -> str:
+    """Final norm and unembedding: what promoted and suppressed tokens follow from and no
+    activation does, so that no other fingerprint covers it.
+
+    A head that is the input embedding is left out, it is part of the model's fingerprint.
+    """
+    tensors = dict(submodule(model.base, model.family.final_norm).state_dict())
+    head = unembedding(model)
+    tied = head.data_ptr() == model.embedding.data_ptr()
+    if not tied:
+        tensors["unembedding"] = head
+    return tensors_digest(tensors, {"tied": tied})
 
 
 def fingerprints_of(

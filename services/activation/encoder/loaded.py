@@ -19,6 +19,8 @@ class LoadedSae:
     encoder: Encoder
     sae: Sae
     fingerprints: Fingerprints
+    readout: str = ""
+    """Fingerprint of final norm and unembedding; facts of output tokens depend on it."""
 
 
 @dataclass

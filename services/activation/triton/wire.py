@@ -108,6 +108,8 @@ class SaeDescription:
     """Whether rows begin with a token that is not part of the text."""
     compute_dtype: str = "float32"
     """Arithmetic of the language model."""
+    readout: str = ""
+    """Fingerprint of final norm and unembedding."""
 
     @property
     def digest(self) -> str:

@@ -22,7 +22,7 @@ from services.common.errors import FailedPrecondition
 
 KEY = "ab" * 32
 PRINTS = Fingerprints("m", "s", "t")
-HEADER = Header(KEY, PRINTS, (Carrier("short-1", CarrierKind.SHORT, (5, 6)),), 400, "")
+HEADER = Header(KEY, PRINTS, "head", (Carrier("short-1", CarrierKind.SHORT, (5, 6)),), 400, "")
 VALUES = np.array([[[70_000.0, 3.0, 0.0], [0.0, 0.0, 0.0]]], np.float32)
 
 
@@ -67,9 +67,9 @@ def test_a_library_finds_what_is_kept_and_what_is_shipped(tmp_path: Path) -> Non
     shipped = tmp_path / "shipped.npz"
     write_annotations(example(), shipped)
     library = AnnotationLibrary(tmp_path / "indexes", [tmp_path / "none.npz", shipped])
-    assert library.read(KEY, PRINTS).header == HEADER
+    assert library.read(KEY, PRINTS, "head").header == HEADER
     with pytest.raises(FailedPrecondition) as refused:
-        library.read("cd" * 32, PRINTS)
+        library.read("cd" * 32, PRINTS, "head")
     assert refused.value.reason == "ANNOTATION_NOT_BUILT"
     own = AnnotationLibrary(tmp_path / "indexes")
     own.keep(example())
@@ -81,10 +81,13 @@ def test_annotations_of_other_weights_or_of_another_index_are_refused(tmp_path: 
     library = AnnotationLibrary(tmp_path)
     library.keep(example())
     with pytest.raises(FailedPrecondition) as refused:
-        library.read(KEY, replace(PRINTS, sae="other"))
+        library.read(KEY, replace(PRINTS, sae="other"), "head")
+    assert refused.value.reason == "FINGERPRINT_MISMATCH"
+    with pytest.raises(FailedPrecondition) as refused:
+        library.read(KEY, PRINTS, "another head")
     assert refused.value.reason == "FINGERPRINT_MISMATCH"
     with pytest.raises(FailedPrecondition):
-        AnnotationLibrary(tmp_path).read(KEY[:16] + "0" * 48, PRINTS)
+        AnnotationLibrary(tmp_path).read(KEY[:16] + "0" * 48, PRINTS, "head")
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 cut"])
