@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli.commands import explain, import_, index, inspect, up
+from services.cli.commands import compare, explain, index, inspect, score, up
 from services.cli.commands.demo import demo
 
 _EPILOG = (
@@ -27,7 +27,8 @@ def build_app() -> typer.Typer:
     app.command()(up.up)
     app.command()(up.down)
     app.command()(explain.explain)
-    app.command(name="import")(import_.import_)
+    app.command()(score.score)
+    app.command()(compare.compare)
     app.command()(inspect.show)
     app.command(name="list")(inspect.list_)
     app.command()(inspect.cancel)

@@ -12,7 +12,7 @@ _HINTS = {
     "RESOURCE_NOT_FOUND": "`saexplain list` and `saexplain index list` show what there is",
     "FEATURE_OUT_OF_RANGE": "feature indices run from 0 to one below the size of the SAE",
     "INDEX_NOT_BUILT": "build one with `saexplain index create`",
-    "EXPLAINER_UNKNOWN": "explainers: lexical, sage",
+    "EXPLAINER_UNKNOWN": "explainers: lexical, sage, paper, one_shot, best_of_n, random_probe",
     "METHOD_UNKNOWN": "leave --methods out for those that run by default",
     "LLM_NOT_CONFIGURED": "set OPENAI_API_KEY or OPENAI_BASE_URL before `saexplain up`, "
     "or use --explainer lexical",

@@ -119,9 +119,23 @@ async def _explain(
         seed=request.seed,
         request_id=f"{request.request_id}-{index}" if request.request_id else None,
     )
-    run.name = created.name
+    await followed(client, run, created.name, changed)
+
+
+async def followed(
+    client: AsyncSaexplainClient,
+    run: FollowedRun,
+    name: str,
+    changed: Callable[[FollowedRun], None],
+) -> None:
+    """Follows a run that was accepted under a name to its end.
+
+    Raises:
+        SaexplainClientError: it cannot be followed.
+    """
+    run.name = name
     changed(run)
-    async for event in client.watch_explanation(run.name):
+    async for event in client.watch_explanation(name):
         run.take(event)
         changed(run)
-    run.result = await client.get_explanation(run.name)
+    run.result = await client.get_explanation(name)

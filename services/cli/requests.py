@@ -42,15 +42,31 @@ def explainer_options(explainer: str, seed: int, model: str) -> ExplainerOptions
     return ExplainerOptions(explainer=explainer, seed=seed, llm=llm)
 
 
-def method_options(methods: str, explainer: str, seed: int, model: str) -> list[MethodOptions]:
+def method_options(
+    methods: str, *, has_pattern: bool, seed: int, model: str, judge: str = ""
+) -> list[MethodOptions]:
     """The methods of a comma-separated list; empty for those that run by default.
 
-    The lexical explainer's pattern predicts by itself; other explanations need a judge.
+    Args:
+        has_pattern: whether the explanation predicts by itself; others need a judge.
+        judge: `pattern` or `llm` for all; empty for the pattern where there is one.
+
+    Raises:
+        InvalidArgument: no such judge, or one without methods to judge with.
     """
-    judge = "pattern" if explainer == "lexical" else "llm"
-    llm = LlmOptions(model=model) if model and judge == "llm" else None
+    if judge not in ("", "pattern", "llm"):
+        raise InvalidArgument(f"{judge!r} is none of pattern, llm", "--judge")
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    return [MethodOptions(method=name, judge=judge, seed=seed, llm=llm) for name in names]
+    if judge and not names:
+        raise InvalidArgument("needs --methods to judge with", "--judge")
+    chosen = judge or ("pattern" if has_pattern else "llm")
+    llm = LlmOptions(model=model) if model and chosen == "llm" else None
+    return [MethodOptions(method=name, judge=chosen, seed=seed, llm=llm) for name in names]
+
+
+def predicts_by_itself(explainer: str) -> bool:
+    """Whether the explanations of an explainer carry a pattern."""
+    return explainer == "lexical"
 
 
 def budget_of(rounds: int | None) -> Budget | None:

@@ -11,19 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.cli.__main__ import main
-
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def saexplain(orchestrator: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """`main` against the fake orchestrator."""
-    monkeypatch.setenv("SAEXPLAIN_ADDRESS", orchestrator.address)
-    monkeypatch.setenv("SAEXPLAIN_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: main([str(a) for a in arguments])
 
 
 def test_explain_prints_a_table_with_scores_intervals_and_gap(

@@ -55,7 +55,12 @@ def explain(
         runs = [FollowedRun(name) for name in requests.feature_names(sae, features)]
         request = ExplainRequest(
             explainer=requests.explainer_options(explainer, seed, model),
-            methods=requests.method_options(methods, explainer, seed, model),
+            methods=requests.method_options(
+                methods,
+                has_pattern=requests.predicts_by_itself(explainer),
+                seed=seed,
+                model=model,
+            ),
             budget=requests.budget_of(rounds),
             index=index,
             seed=seed,

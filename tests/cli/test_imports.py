@@ -1,11 +1,11 @@
-"""Guards `saexplain import` against explanations that are scored on another feature."""
+"""Guards files of explanations against being scored on another feature."""
 
 from __future__ import annotations
 
 import pytest
 
 from saexplain.common.v1.explanation_pb2 import Explanation
-from services.cli.commands.import_ import feature_of, options_of
+from services.cli.imports import feature_of
 from services.common.errors import InvalidArgument
 from services.common.explanation_files import ImportedExplanation
 
@@ -26,9 +26,3 @@ def test_a_row_explains_the_feature_that_it_or_the_command_names(
 def test_a_row_of_another_sae_or_of_none_is_refused(entry: ImportedExplanation, sae: str) -> None:
     with pytest.raises(InvalidArgument):
         feature_of(entry, sae)
-
-
-def test_the_explanation_travels_with_the_options() -> None:
-    asked = options_of(NAMED, 5)
-    assert (asked.explainer, asked.seed) == ("import", 5)
-    assert asked.given_explanation.label == "time"
