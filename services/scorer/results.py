@@ -17,7 +17,12 @@ from saexplain.common.v1.score_pb2 import (
 )
 from saexplain.common.v1.window_pb2 import Split
 from saexplain.scorer.v1.scorer_pb2 import ScoreRequest
-from services.scorer.methods.base import ScoringMethod, judge_name
+from services.scorer.methods.base import (
+    ScoringMethod,
+    judge_name,
+    writer_is_explainer,
+    writer_name,
+)
 from services.scorer.statistics.derived import gap_closed
 from services.scorer.statistics.estimate import Estimate, undefined
 
@@ -99,6 +104,10 @@ def _score(
         insensitive=metric in method.insensitive,
         note=measured.note,
     )
+    if method.declaration.writes_texts:
+        score.writer = writer_name(request)
+        if (same := writer_is_explainer(request)) is not None:
+            score.writer_is_explainer = same
     if (bounds := estimate.interval) is not None:
         score.interval.CopyFrom(
             Interval(low=bounds.low, high=bounds.high, level=bounds.level, kind=bounds.kind)

@@ -118,11 +118,15 @@ def _options_problems(options: MethodOptions, method: ScoringMethod) -> Iterator
         yield "options.judge", f"`{method.declaration.name}` is judged by {names}"
     if options.judge == LLM_JUDGE:
         yield from ((f"options.llm.{f}", why) for f, why in _llm_problems(options.llm))
+    if options.HasField("writer"):
+        if options.judge != LLM_JUDGE or not method.declaration.writes_texts:
+            yield "options.writer", "only for methods that have texts written by the judge `llm`"
+        yield from ((f"options.writer.{f}", why) for f, why in _llm_problems(options.writer))
 
 
 def _llm_problems(options: LlmOptions) -> Iterator[Problem]:
     if not options.model:
-        yield "model", "the judge `llm` needs a model"
+        yield "model", "a language model needs a name"
     if options.HasField("temperature") and not 0 <= options.temperature <= 2:
         yield "temperature", "must be in [0, 2]"
     limit = options.max_output_token_count

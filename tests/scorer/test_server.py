@@ -131,7 +131,7 @@ async def test_methods_are_listed_with_what_they_need(stub):
     methods = {m.name: m for m in (await stub.ListMethods(ListMethodsRequest())).methods}
     assert list(methods) == sorted(methods)
     assert {"corpus", "generative", "input", "predictive"} < set(methods)
-    steered, embedded = {"faithfulness", "output"}, {"embedding", "example_embedding"}
+    steered, embedded = {"faithfulness", "output", "stability"}, {"embedding", "example_embedding"}
     for name, method in methods.items():
         assert bool(method.unavailable_reason) == (name in steered | embedded)
         declared = name not in steered
@@ -163,8 +163,8 @@ async def test_an_unknown_method_is_refused(stub):
     assert error.violations[0].field == "options.method"
 
 
-@pytest.mark.parametrize("method", ["faithfulness", "output"])
-async def test_methods_that_need_intervention_are_unimplemented(stub, method):
+@pytest.mark.parametrize("method", ["faithfulness", "output", "stability"])
+async def test_methods_that_cannot_be_run_are_unimplemented(stub, method):
     """Guards against a score that was never measured."""
     for call, request in (
         (stub.PlanScore, PlanScoreRequest(options=world.options(method))),

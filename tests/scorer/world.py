@@ -18,6 +18,9 @@ from saexplain.common.v1.feature_pb2 import FeatureFacts, SplitFacts
 from saexplain.common.v1.pattern_pb2 import Pattern, PatternPart, PatternRule, TokenMatcher
 from saexplain.common.v1.text_pb2 import TokenSpan
 from saexplain.common.v1.window_pb2 import (
+    NEGATIVE_RUNG_LEXICAL,
+    NEGATIVE_RUNG_NEIGHBOR,
+    NEGATIVE_RUNG_SAME_TOKEN,
     SPLIT_EXPLAIN,
     SPLIT_HELDOUT,
     WINDOW_STRATEGY_NEAR_MISS,
@@ -46,6 +49,7 @@ TRUE_SHARES = {**STRENGTHS, WEAK: 0.2}
 UNRELATED = b" extra"
 WORDS = [b" w" + bytes([97 + i // 8, 97 + i % 8]) for i in range(60)]
 VOCABULARY = sorted([*WORDS, *STRENGTHS, WEAK, UNRELATED])
+RUNGS = (NEGATIVE_RUNG_LEXICAL, NEGATIVE_RUNG_NEIGHBOR, NEGATIVE_RUNG_SAME_TOKEN)
 WINDOW = 12
 POPULATION = 1500
 
@@ -131,6 +135,8 @@ def lists(active: float = 1.0, silent: float = 0.3, seed: int = 0) -> list[Windo
     near = [w for w in population(SPLIT_HELDOUT) if UNRELATED in w.tokens.token_bytes]
     near = [w for w in near if w.max_activation < 0.1 * REFERENCE_MAX][:40]
     result.append(window_list(near, SPLIT_HELDOUT, WINDOW_STRATEGY_NEAR_MISS, 1.0))
+    for place, window in enumerate(result[-1].windows):
+        window.negative_rung = RUNGS[place % len(RUNGS)]
     return result
 
 

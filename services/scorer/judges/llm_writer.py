@@ -51,7 +51,9 @@ class LlmWriter:
         question = Question(
             "write_texts", WriteReply, (ChatMessage("user", prompt),), PROMPTS.fingerprint
         )
-        reply = (await session.ask(question, request.options.llm)).value()
+        options = request.options
+        asked = options.writer if options.HasField("writer") else options.llm
+        reply = (await session.ask(question, asked)).value()
         wanted = _usable(reply.positives)[:positives]
         if not wanted:
             raise Aborted("the reply holds no positive text", "LLM_REPLY_UNUSABLE")

@@ -97,6 +97,24 @@ def judge_name(request: ScoreRequest) -> str:
     return PATTERN_JUDGE if options.judge == PATTERN_JUDGE else options.llm.model
 
 
+def writer_name(request: ScoreRequest) -> str:
+    """What `Score.writer` says of methods whose texts are written: `pattern`, or the
+    language model's name."""
+    options = request.options
+    if options.judge == PATTERN_JUDGE:
+        return PATTERN_JUDGE
+    return (options.writer if options.HasField("writer") else options.llm).model
+
+
+def writer_is_explainer(request: ScoreRequest) -> bool | None:
+    """Whether the texts are by the model that wrote the explanation; None where either is
+    no model or not known."""
+    options = request.options
+    if options.judge == PATTERN_JUDGE or not options.explainer_model:
+        return None
+    return writer_name(request) == options.explainer_model
+
+
 def other_feature_pattern(request: ScoreRequest | PlanScoreRequest) -> Pattern | None:
     """The density-matched feature's pattern, where the caller sent one."""
     has = request.HasField("other_feature_pattern")

@@ -17,6 +17,7 @@ from services.scorer.methods.fuzzing import Fuzzing
 from services.scorer.methods.generative import Generative
 from services.scorer.methods.input import Input
 from services.scorer.methods.intruder import Intruder
+from services.scorer.methods.ladder import Ladder
 from services.scorer.methods.predictive import Predictive
 from services.scorer.methods.purity import Purity
 from services.scorer.methods.responsiveness import Responsiveness
@@ -36,6 +37,7 @@ METHODS: Mapping[str, ScoringMethod] = {
         Generative(),
         Input(),
         Intruder(),
+        Ladder(),
         Predictive(),
         Purity(),
         Responsiveness(),
@@ -73,7 +75,7 @@ def find(options: MethodOptions) -> ScoringMethod:
 
     Raises:
         InvalidArgument: METHOD_UNKNOWN.
-        Unimplemented: the method needs intervention on the model.
+        Unimplemented: the method cannot be run here.
         FailedPrecondition: PLAN_VERSION_UNSUPPORTED.
     """
     if options.method in UNAVAILABLE:

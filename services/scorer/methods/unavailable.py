@@ -1,4 +1,5 @@
-"""Methods that are known and cannot be run here: they need to intervene on the model."""
+"""Methods that are known and cannot be run here: they need to intervene on the model, or
+more than one explanation."""
 
 from __future__ import annotations
 
@@ -18,5 +19,11 @@ UNAVAILABLE = {
         version="1",
         description="Compares the explained effect on the output with the measured one.",
         unavailable_reason=_REASON,
+    ),
+    "stability": Method(
+        name="stability",
+        version="1",
+        description="Compares explanations that were made from resampled evidence.",
+        unavailable_reason="needs explanations from resampled evidence, and a run makes one",
     ),
 }

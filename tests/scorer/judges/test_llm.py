@@ -16,6 +16,7 @@ from saexplain.scorer.v1.scorer_pb2 import (
     JudgeItem,
     JudgeRequest,
     PlanScoreRequest,
+    ScoreRequest,
 )
 from services.common.errors import Aborted, ResourceExhausted
 from services.common.llm.session import open_language_model
@@ -214,6 +215,31 @@ async def test_the_writer_takes_what_is_usable_and_asks_no_second_time(connect):
     assert [t.id for t in texts if t.intended_active] == [f"positive.{i}" for i in range(10)]
     assert [t.id for t in texts if not t.intended_active] == [f"boundary.{i}" for i in range(3)]
     assert usage.request_count == 1
+
+
+@pytest.mark.parametrize("writer", ["fake-1", "fake-2", ""])
+async def test_a_writer_of_another_family_is_asked_and_named(connect, writer):
+    """Guards against texts of the explainer's own model that pass for another's."""
+    request = write_request("generative")
+    request.options.explainer_model = "fake-1"
+    if writer:
+        request.options.writer.model = writer
+    async with FakeOpenAi({"write_texts": writes(10, 0)}) as fake:
+        texts, usage = await LlmWriter(connect(fake)).write(request, 10, 0)
+    assert [call.model for call in usage.calls] == [writer or "fake-1"]
+    sent = ScoreRequest(
+        options=request.options,
+        explanation=request.explanation,
+        windows=request.windows,
+        facts=request.facts,
+        texts=texts,
+    )
+    for score in Generative().score(sent).scores:
+        assert score.writer == (writer or "fake-1")
+        assert score.writer_is_explainer == (writer != "fake-2")
+    sent.options.explainer_model = ""
+    assert not Generative().score(sent).scores[0].HasField("writer_is_explainer")
+    assert not Corpus().score(sent).scores[0].writer
 
 
 @pytest.mark.parametrize("reply", [Fault("refusal"), {"positives": [], "boundaries": ["x"]}])
