@@ -13,13 +13,9 @@ from saexplain.common.v1.pattern_pb2 import (
     TOKEN_CLASS_DIGITS,
     TOKEN_CLASS_LINE_START,
     TOKEN_CLASS_WORD_CONTINUATION,
-    Pattern,
-    PatternPart,
-    PatternRule,
     TokenMatcher,
 )
-from saexplain.common.v1.text_pb2 import TokenSpan
-from services.common.pattern import compile_pattern
+from services.common.pattern.tokens import local_test
 
 Tokens = Sequence[bytes]
 
@@ -79,13 +75,7 @@ class Vocabulary:
         return self._taken(matcher)[:_MAX_CANDIDATES] or _natural(matcher)
 
     def _taken(self, matcher: TokenMatcher) -> list[bytes]:
-        if not self._tokens:
-            return []
-        rule = PatternRule(token=matcher, strength=1.0)
-        pattern = compile_pattern(Pattern(parts=[PatternPart(rules=[rule])]))
-        span = TokenSpan(token_ids=[0] * len(self._tokens), token_bytes=self._tokens)
-        hits = pattern.predict(span)
-        return [t for t, hit in zip(self._tokens, hits, strict=True) if hit > 0]
+        return list(filter(local_test(matcher), self._tokens))
 
     def _find_near(self, serialized: bytes) -> Tokens:
         matcher = TokenMatcher.FromString(serialized)

@@ -22,6 +22,7 @@ from saexplain.common.v1.pattern_pb2 import (
     LeftCondition,
     Pattern,
     PatternRule,
+    TokenClass,
     TokenMatcher,
 )
 from saexplain.common.v1.text_pb2 import TokenSpan
@@ -31,7 +32,7 @@ from services.common.pattern.tokens import (
     ends_with_letter,
     holds_line_break,
     is_bare_word,
-    matches_locally,
+    local_test,
 )
 from services.common.pattern.validate import validate
 
@@ -55,6 +56,17 @@ class CompiledPattern:
         self._matchers: list[TokenMatcher] = []
         self._columns: dict[bytes, int] = {}
         self._parts = [[self._compile_rule(rule) for rule in part.rules] for part in pattern.parts]
+        by_place = [_depends_on_place(m) for m in self._matchers]
+        self._by_place = [
+            (column, matcher.token_class)
+            for column, matcher in enumerate(self._matchers)
+            if by_place[column]
+        ]
+        self._by_bytes = [
+            (len(_TRAITS) + column, local_test(matcher))
+            for column, matcher in enumerate(self._matchers)
+            if not by_place[column]
+        ]
         self._forget()
 
     def predict(
@@ -122,9 +134,8 @@ class CompiledPattern:
         places = [self._place(token) for token in tokens]
         rows = self._table[places]
         traits, hits = rows[:, : len(_TRAITS)], rows[:, len(_TRAITS) :]
-        for column, matcher in enumerate(self._matchers):
-            if _depends_on_place(matcher):
-                hits[:, column] = _by_place(matcher, traits, first_position)
+        for column, token_class in self._by_place:
+            hits[:, column] = _by_place(token_class, traits, first_position)
         return hits
 
     def _forget(self) -> None:
@@ -140,8 +151,9 @@ class CompiledPattern:
         place = len(self._places)
         if place == len(self._table):
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
-        local = (not _depends_on_place(m) and matches_locally(m, token) for m in self._matchers)
-        self._table[place] = [*(trait(token) for trait in _TRAITS), *local]
+        row = self._table[place]
+        row[: len(_TRAITS)] = [trait(token) for trait in _TRAITS]
+        row[[column for column, takes in self._by_bytes if takes(token)]] = True
         self._places[token] = place
         return place
 
@@ -184,21 +196,21 @@ def _depends_on_place(matcher: TokenMatcher) -> bool:
     return matcher.WhichOneof("kind") == "token_class" and matcher.token_class not in LOCAL_CLASSES
 
 
-def _by_place(matcher: TokenMatcher, traits: Bools, first_position: int) -> Bools:
+def _by_place(token_class: TokenClass.ValueType, traits: Bools, first_position: int) -> Bools:
     """Membership in a class that depends on the token before or on the position. What
     stands before the first token given is unknown unless it opens its context."""
     here = np.zeros(len(traits), bool)
-    if matcher.token_class == TOKEN_CLASS_CONTEXT_START:
+    if token_class == TOKEN_CLASS_CONTEXT_START:
         here[: max(CONTEXT_START_TOKENS - first_position, 0)] = True
         return here
-    if matcher.token_class == TOKEN_CLASS_LINE_START:
+    if token_class == TOKEN_CLASS_LINE_START:
         here[0] = first_position == 0
         here[1:] = traits[:-1, _LINE_BREAK]
         return here
-    if matcher.token_class == TOKEN_CLASS_WORD_CONTINUATION:
+    if token_class == TOKEN_CLASS_WORD_CONTINUATION:
         here[1:] = traits[:-1, _ENDS_WITH_LETTER] & traits[1:, _BARE_WORD]
         return here
-    raise ValueError(f"no evaluator for token class {matcher.token_class}")
+    raise ValueError(f"no evaluator for token class {token_class}")
 
 
 def compile_pattern(pattern: Pattern) -> CompiledPattern:

@@ -104,23 +104,33 @@ def in_local_class(token: bytes, token_class: TokenClass.ValueType) -> bool:
     return LOCAL_CLASSES[token_class](token)
 
 
-def matches_locally(matcher: TokenMatcher, token: bytes) -> bool:
-    """Whether the matcher takes the token, for every kind but the classes that depend on
-    the token's place."""
+def local_test(matcher: TokenMatcher) -> Callable[[bytes], bool]:
+    """Whether a token is taken, for every kind of matcher but the classes that depend on the
+    token's place; the matcher is read once, so that many tokens cost little."""
     kind = matcher.WhichOneof("kind")
     if kind == "token_class":
-        return in_local_class(token, matcher.token_class)
-    wanted = _normalized(matcher, getattr(matcher, str(kind)))
+        token_class = matcher.token_class
+        return lambda token: in_local_class(token, token_class)
+    normalize = _normalizer(matcher.ignore_leading_space, matcher.ignore_case)
+    wanted = normalize(getattr(matcher, str(kind)))
     if kind == "prefix":
         # The leading space is off either way, so only one may be taken.
-        bare = without_leading_space(token)
-        return (fold_case(bare) if matcher.ignore_case else bare).startswith(wanted)
+        bare = _normalizer(True, matcher.ignore_case)
+        return lambda token: bare(token).startswith(wanted)
     if kind == "suffix":
-        return _normalized(matcher, token).endswith(wanted)
-    return _normalized(matcher, token) == wanted
+        return lambda token: normalize(token).endswith(wanted)
+    return lambda token: normalize(token) == wanted
 
 
-def _normalized(matcher: TokenMatcher, token: bytes) -> bytes:
-    if matcher.ignore_leading_space:
-        token = without_leading_space(token)
-    return fold_case(token) if matcher.ignore_case else token
+def matches_locally(matcher: TokenMatcher, token: bytes) -> bool:
+    """`local_test` for one token."""
+    return local_test(matcher)(token)
+
+
+def _normalizer(ignore_leading_space: bool, ignore_case: bool) -> Callable[[bytes], bytes]:
+    """What makes tokens equal that differ only in what is ignored."""
+    if ignore_leading_space and ignore_case:
+        return lambda token: fold_case(without_leading_space(token))
+    if ignore_leading_space:
+        return without_leading_space
+    return fold_case if ignore_case else bytes
