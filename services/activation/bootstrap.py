@@ -264,4 +264,4 @@ def _triton(
         timeout_seconds=settings.triton_timeout_seconds,
         recovery_seconds=settings.triton_recovery_seconds,
     )
-    return backend, TritonFacts(backend), RowsOfBackend(backend, "triton")
+    return backend, TritonFacts(backend), RowsOfBackend(backend, "triton", settings.encoder_limits)
