@@ -283,6 +283,9 @@ def freeze_methods(
             )
         model = explainer.llm.model or default_llm_model
         frozen.append(_freeze_method(request, model, options, entry, field))
+        # Only what asks a model has texts of one to tell from the explainer's own.
+        if options.judge == "llm" and entry.writes_texts:
+            frozen[-1].explainer_model = explainer.llm.model
     return frozen
 
 
@@ -307,6 +310,11 @@ def _freeze_method(
     )
     if asked.judge == "llm":
         frozen.llm.CopyFrom(_freeze_llm(asked.llm, default_llm_model, f"{field}.llm"))
+    if asked.HasField("writer"):
+        if asked.judge != "llm" or not entry.writes_texts:
+            why = "only for methods that have texts written by the judge `llm`"
+            raise InvalidArgument(why, f"{field}.writer")
+        frozen.writer.CopyFrom(_freeze_llm(asked.writer, "", f"{field}.writer"))
     return frozen
 
 

@@ -74,6 +74,7 @@ class ScoringActivities:
                 windows=await self._windows(call, options.method),
                 facts=await self._work.load(call.inputs["facts"], feature_pb2.FeatureFacts),
             )
+            await self._add_other(call, request)
             check_size(request, f"the plan of {options.method}")
             return await unary(self._work.services.scorer.PlanScore, request)
 
@@ -155,11 +156,18 @@ class ScoringActivities:
         if "judged" in call.inputs:
             judged = await self._work.load(call.inputs["judged"], scorer_pb2.JudgeResponse)
             request.predictions.extend(judged.predictions)
+        await self._add_other(call, request)
+        return request
+
+    async def _add_other(
+        self, call: StepCall, request: scorer_pb2.PlanScoreRequest | scorer_pb2.ScoreRequest
+    ) -> None:
+        """The other feature's pattern, where there is one: the same for plan and score, since
+        methods that write texts write some from it too."""
         if "other" in call.inputs:
             other = await self._work.load(call.inputs["other"], agent_pb2.ProposeHypothesesResponse)
             patterns = [h.pattern for h in other.hypotheses if h.HasField("pattern")]
             request.other_feature_pattern.CopyFrom(patterns[0])
-        return request
 
     async def _add_cost(self, call: StepCall, response: scorer_pb2.ScoreResponse) -> None:
         planned = await self._work.load(call.inputs["plan_score"], scorer_pb2.PlanScoreResponse)

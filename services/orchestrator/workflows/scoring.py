@@ -63,6 +63,8 @@ async def score_methods(steps: Steps, other: ArtifactRef | None) -> dict[str, st
 async def _score(steps: Steps, place: int, other: ArtifactRef | None) -> ArtifactRef:
     """Plans one method, measures and judges what it asks for, and scores."""
     inputs = steps.inputs("facts", "explanation", "catalog", "score_windows")
+    if other is not None:
+        inputs["other"] = other
     call = steps.call(ordinal=place, inputs=inputs)
     planned = await steps.run_call("plan_score", call)
     inputs = {**inputs, "plan_score": artifact_of(planned)}
@@ -78,7 +80,5 @@ async def _score(steps: Steps, place: int, other: ArtifactRef | None) -> Artifac
         wanted["judged"] = run("judge", narrow)
     for role, result in zip(wanted, await asyncio.gather(*wanted.values()), strict=True):
         inputs[role] = artifact_of(result)
-    if other is not None:
-        inputs["other"] = other
     scored = await steps.run_call("score", call.model_copy(update={"inputs": inputs}))
     return artifact_of(scored)
