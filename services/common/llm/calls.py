@@ -140,6 +140,10 @@ class CallKey:
     ordinal: int
     request_hash: str
 
+    def digest(self) -> str:
+        """SHA-256 (hex) of the key."""
+        return digest_of([self.owner, self.step, self.round, self.ordinal, self.request_hash])
+
 
 @dataclass(frozen=True)
 class CallFacts:
@@ -148,6 +152,7 @@ class CallFacts:
     Attributes:
         reserved_token_count: worst case, set aside while the call is in flight.
         reserved_cost: worst case in `currency_code`; None where no price is known.
+        endpoint: host and port of the provider: whose limits per minute apply.
     """
 
     model: str
@@ -156,6 +161,7 @@ class CallFacts:
     reserved_token_count: int
     reserved_cost: Decimal | None
     currency_code: str
+    endpoint: str = ""
 
 
 @dataclass(frozen=True)

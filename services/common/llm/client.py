@@ -75,6 +75,11 @@ class ChatClient:
         """Host of the endpoint: whose prices apply."""
         return self._client.base_url.host
 
+    @property
+    def endpoint(self) -> str:
+        """Host and port of the endpoint: whose limits per minute apply."""
+        return self._client.base_url.netloc.decode("ascii")
+
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._client.close()

@@ -30,6 +30,7 @@ from services.common.errors import (
 )
 from services.common.llm.calls import CallFacts, CallKey, CallRecord, Completion, TokenCounts
 from services.common.llm.journal import CallJournal
+from services.common.llm.limits import Limiter
 from services.common.llm.prices import PriceList, load_prices
 from services.common.llm.settings import LlmSettings
 from services.common.llm.usage import to_usage
@@ -149,6 +150,7 @@ class EmbeddingModel:
             reserved_token_count=worst,
             reserved_cost=cost,
             currency_code=self._prices.currency_code if cost is not None else "",
+            endpoint=self._client.base_url.netloc.decode("ascii"),
         )
 
 
@@ -179,7 +181,9 @@ def open_embedding_model(
         timeout=openai.Timeout(settings.request_timeout_seconds, connect=10.0),
     )
     engine = create_engine(settings.database_url.get_secret_value())
-    journal = CallJournal(engine, lease_seconds=settings.lease_seconds)
+    journal = CallJournal(
+        engine, lease_seconds=settings.lease_seconds, limiter=Limiter(settings.rate_policy)
+    )
     return EmbeddingModel(client, model, journal, load_prices(settings.prices_file), engine)
 
 

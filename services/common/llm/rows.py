@@ -26,6 +26,7 @@ from services.common.llm.calls import (
     TokenAlternatives,
     TokenCounts,
 )
+from services.common.llm.limits import Turn
 from services.common.llm.prices import Price
 from services.common.llm.tables import (
     STATE_FAILED,
@@ -35,7 +36,10 @@ from services.common.llm.tables import (
     llm_calls,
 )
 
+LEASE_RAN_OUT = "the lease ran out"
+
 _PREFIX = "LLM_CALL_OUTCOME_"
+_MOST_EXPIRED = 100
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,16 @@ class Claim:
 
     Attributes:
         row_id: the new row to send under; None where there is a reply, a call in
-            flight, or no room in the budget beside the calls in flight.
+            flight, no room in a budget beside the calls in flight, or no turn yet.
         records: the requests made under the key before, oldest first.
+        turn: what the limits towards the provider said; None if they were not asked.
+        crowded: a budget has no room beside the calls in flight.
     """
 
     row_id: int | None
     records: list[CallRecord]
+    turn: Turn | None = None
+    crowded: bool = False
 
 
 async def lock_key(connection: AsyncConnection, key: CallKey) -> None:
@@ -86,7 +94,30 @@ async def end_expired(connection: AsyncConnection, owner: str) -> None:
         .with_for_update(skip_locked=True)
     )
     for row_id in (await connection.execute(expired)).scalars().all():
-        await mark_lost(connection, row_id, owner, "the lease ran out")
+        await mark_lost(connection, row_id, owner, LEASE_RAN_OUT)
+
+
+async def expired(connection: AsyncConnection, project: str) -> list[tuple[int, str]]:
+    """Some calls below a project whose lease ran out: row and owner."""
+    query = (
+        select(llm_calls.c.id, llm_calls.c.owner)
+        .where(
+            llm_calls.c.state == STATE_IN_FLIGHT,
+            llm_calls.c.lease_expire_time < func.clock_timestamp(),
+            llm_calls.c.owner.startswith(f"{project}/", autoescape=True),
+        )
+        .limit(_MOST_EXPIRED)
+    )
+    return [(row.id, row.owner) for row in await connection.execute(query)]
+
+
+async def end_if_expired(connection: AsyncConnection, row_id: int, owner: str) -> None:
+    """Marks a call LOST unless its lease was renewed since."""
+    query = select(llm_calls.c.id).where(
+        _in_flight(row_id), llm_calls.c.lease_expire_time < func.clock_timestamp()
+    )
+    if (await connection.execute(query.with_for_update(skip_locked=True))).first() is not None:
+        await mark_lost(connection, row_id, owner, LEASE_RAN_OUT)
 
 
 async def insert_claim(
@@ -104,6 +135,7 @@ async def insert_claim(
         state=STATE_IN_FLIGHT,
         holder=holder,
         lease_expire_time=_lease_end(lease_seconds),
+        endpoint=facts.endpoint,
         model=facts.model,
         schema_name=facts.schema_name,
         prompt_fingerprint=facts.prompt_fingerprint,

@@ -42,6 +42,7 @@ from services.common.llm.calls import (
 from services.common.llm.client import ChatClient
 from services.common.llm.dialect import default_output_token_count
 from services.common.llm.journal import CallJournal
+from services.common.llm.limits import Limiter
 from services.common.llm.prices import PriceList, load_prices
 from services.common.llm.replies import instruction, parse_reply, wire_schema
 from services.common.llm.settings import LlmSettings
@@ -166,7 +167,9 @@ def open_language_model(settings: LlmSettings) -> LanguageModel | None:
         max_concurrent_calls=settings.max_concurrent_calls,
     )
     engine = create_engine(settings.database_url.get_secret_value())
-    journal = CallJournal(engine, lease_seconds=settings.lease_seconds)
+    journal = CallJournal(
+        engine, lease_seconds=settings.lease_seconds, limiter=Limiter(settings.rate_policy)
+    )
     return LanguageModel(client, journal, load_prices(settings.prices_file), engine)
 
 
@@ -256,6 +259,7 @@ class LlmSession:
             reserved_token_count=worst,
             reserved_cost=cost,
             currency_code=self._model.prices.currency_code if cost is not None else "",
+            endpoint=self._model.client.endpoint,
         )
 
 

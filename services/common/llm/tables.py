@@ -1,7 +1,9 @@
 """Tables of the call journal. Their migrations are Alembic revisions of the store.
 
 `llm_calls` has one row per request sent to a provider; `llm_budgets` one row per owner
-whose spending is limited or cancelled. An owner without a row has no limit.
+(explanation, campaign, project) whose spending is limited or cancelled; an owner without a
+row has no limit. `llm_limits` has one row per model of an endpoint, `llm_tickets` one per
+call that waits for its turn there.
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ llm_calls = Table(
     Column("holder", String(32), nullable=False),
     Column("lease_expire_time", TIMESTAMP(timezone=True), nullable=False),
     # What was asked of whom.
+    Column("endpoint", String(200), nullable=False, server_default=""),
     Column("model", String(200), nullable=False),
     Column("schema_name", String(100), nullable=False),
     Column("prompt_fingerprint", String(64), nullable=False),
@@ -103,10 +106,18 @@ Index(
     postgresql_where=text("state IN ('IN_FLIGHT', 'STORED')"),
 )
 
+Index(
+    "ix_llm_calls_in_flight",
+    llm_calls.c.lease_expire_time,
+    postgresql_where=text("state = 'IN_FLIGHT'"),
+)
+
 llm_budgets = Table(
     "llm_budgets",
     metadata,
     Column("owner", String(200), primary_key=True),
+    # Of an explanation: the campaign whose budget it spends too.
+    Column("campaign", String(200)),
     # NULL: no limit of this kind.
     Column("max_token_count", BigInteger),
     Column("max_cost", _money),
@@ -122,4 +133,40 @@ llm_budgets = Table(
     CheckConstraint("max_cost >= 0", name="max_cost"),
     CheckConstraint("reserved_token_count >= 0", name="reserved_token_count"),
     CheckConstraint("reserved_cost >= 0", name="reserved_cost"),
+)
+
+# Unix seconds, not timestamps: the arithmetic of `admission` is done on them.
+llm_limits = Table(
+    "llm_limits",
+    metadata,
+    Column("endpoint", String(200), primary_key=True),
+    Column("model", String(200), primary_key=True),
+    # Columns of `admission.LimitState`.
+    Column("request_level", Double),
+    Column("token_level", Double),
+    Column("refill_time", Double, nullable=False, server_default="0"),
+    Column("pause_reason", String(32)),
+    Column("pause_time", Double, nullable=False, server_default="0"),
+    Column("pause_end_time", Double, nullable=False, server_default="0"),
+    Column("failure_count", Integer, nullable=False, server_default="0"),
+    Column("probe_end_time", Double, nullable=False, server_default="0"),
+    Column("ramp_start_time", Double),
+    Column("ramp_admitted_count", Integer, nullable=False, server_default="0"),
+    Column("turns", JSON, nullable=False, server_default="{}"),
+)
+
+llm_tickets = Table(
+    "llm_tickets",
+    metadata,
+    # SHA-256 (hex) of the call's key.
+    Column("id", String(64), primary_key=True),
+    Column("endpoint", String(200), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("project", String(200), nullable=False),
+    Column("campaign", String(200), nullable=False),
+    Column("number", BigInteger, Identity(always=True), nullable=False),
+    Column("token_count", BigInteger, nullable=False),
+    # Unix seconds; a caller that is still there moves it.
+    Column("expire_time", Double, nullable=False),
+    Index(None, "endpoint", "model", "project", "campaign", "number"),
 )

@@ -20,8 +20,15 @@ class JournalStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def set_budget(self, owner: str, budget: dossier_pb2.Budget) -> None:
-        """Limits what an explanation may spend. Repeats change nothing."""
+    async def set_budget(
+        self, owner: str, budget: dossier_pb2.Budget, campaign: str | None = None
+    ) -> None:
+        """Limits what an explanation may spend. Repeats change nothing.
+
+        Args:
+            campaign: `projects/{project}/campaigns/{campaign}`, whose budget it spends
+                too.
+        """
         async with transaction(self._engine) as connection:
             await budgets.create_budget(
                 connection,
@@ -29,6 +36,25 @@ class JournalStore:
                 max_token_count=budget.max_llm_token_count,
                 max_cost=Decimal(str(budget.max_cost)) if budget.HasField("max_cost") else None,
                 currency_code=budget.currency_code,
+                campaign=campaign,
+            )
+
+    async def change_limits(
+        self, owner: str, *, max_token_count: int | None, max_cost: Decimal | None, currency: str
+    ) -> None:
+        """Limits what a campaign or a project may spend, also while it runs.
+
+        Args:
+            owner: `projects/{project}` or `projects/{project}/campaigns/{campaign}`.
+            max_token_count, max_cost: of all its calls together; None for no limit.
+        """
+        async with transaction(self._engine) as connection:
+            await budgets.change_limits(
+                connection,
+                owner,
+                max_token_count=max_token_count,
+                max_cost=max_cost,
+                currency_code=currency,
             )
 
     async def cancel(self, owner: str) -> None:

@@ -1,4 +1,6 @@
-"""Budgets of campaigns and projects, limits towards providers, and what was spent on what."""
+"""Budgets of campaigns and projects, limits towards providers."""
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,39 +10,9 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-_SPENDING = """
-CREATE VIEW llm_spending AS
-SELECT
-    call.id,
-    split_part(call.owner, '/', 2) AS project,
-    split_part(budget.campaign, '/', 4) AS campaign,
-    split_part(call.owner, '/', 4) AS explanation,
-    explanation.feature,
-    call.step,
-    call.endpoint,
-    call.model,
-    call.state,
-    call.outcome,
-    call.prompt_token_count,
-    call.cached_prompt_token_count,
-    call.completion_token_count,
-    call.reasoning_token_count,
-    call.reserved_token_count,
-    call.cost,
-    call.reserved_cost,
-    call.currency_code,
-    call.create_time,
-    call.end_time
-FROM llm_calls AS call
-LEFT JOIN llm_budgets AS budget ON budget.owner = call.owner
-LEFT JOIN explanations AS explanation
-    ON explanation.project = split_part(call.owner, '/', 2)
-    AND explanation.id = split_part(call.owner, '/', 4)
-"""
-
 
 def upgrade() -> None:
-    """Adds columns with defaults, tables and a view: older code goes on as before."""
+    """Adds columns with defaults, and tables: older code goes on as before."""
     op.add_column(
         "llm_calls", sa.Column("endpoint", sa.String(200), nullable=False, server_default="")
     )
@@ -53,12 +25,10 @@ def upgrade() -> None:
     op.add_column("llm_budgets", sa.Column("campaign", sa.String(200)))
     _create_limits()
     _create_tickets()
-    op.execute(_SPENDING)
 
 
 def downgrade() -> None:
     """Removes them."""
-    op.execute("DROP VIEW llm_spending")
     op.drop_table("llm_tickets")
     op.drop_table("llm_limits")
     op.drop_column("llm_budgets", "campaign")
@@ -106,5 +76,5 @@ def _create_tickets() -> None:
     )
 
 
-def _number(name: str, kind: sa.types.TypeEngine[float]) -> sa.Column[float]:
+def _number(name: str, kind: sa.Double[float] | sa.Integer) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=False, server_default="0")
