@@ -39,14 +39,17 @@ def folded_gini(activations: Floats, concept: Bools, weights: Floats) -> Floats:
 def precision(activations: Floats, concept: Bools, weights: Floats) -> Floats:
     """Average precision of the concept in the ranking by activation, in [0, 1]."""
     value = average_precisions(activations, concept, weights)
-    return np.where(np.isnan(gini(activations, concept, weights)), np.nan, value)
+    both = (weights @ concept > 0) & (weights @ ~concept > 0)
+    return np.where(both, value, np.nan)
 
 
 def folded_precision(activations: Floats, concept: Bools, weights: Floats) -> Floats:
     """The same, of the ranking turned round where the Gini is below 0."""
+    value = precision(activations, concept, weights)
     turned = gini(activations, concept, weights) < 0
-    upside_down = precision(-activations, concept, weights)
-    return np.where(turned, upside_down, precision(activations, concept, weights))
+    if turned.any():
+        value[turned] = precision(-activations, concept, weights[turned])
+    return value
 
 
 RANGES: Mapping[Separation, tuple[float, float]] = {
