@@ -64,11 +64,24 @@ def score_table(scores: Sequence[Score]) -> Table:
             score.failed_count,
             score.invalid_count,
         )
-        name = f"{score.method} {score.metric}" + (" *" if score.insensitive else "")
+        marks = (" *" if score.insensitive else "") + (" †" if score.writer_is_explainer else "")
+        name = f"{score.method} {score.metric}{marks}"
         value = score_cell(score) if score.HasField("value") else enum_name(score, "status")
         gap = number(optional(score, "gap_closed"))
         table.add_row(name, value, *baselines, gap, "/".join(map(str, counts)))
+    table.caption, table.caption_justify = _legend(scores), "left"
     return table
+
+
+def _legend(scores: Iterable[Score]) -> str | None:
+    """What the marks of a score table mean; None where there are none."""
+    scores = list(scores)
+    lines = []
+    if any(score.insensitive for score in scores):
+        lines.append("* does not fall when half is missing or an unrelated part is added")
+    if any(score.writer_is_explainer for score in scores):
+        lines.append("† texts written by the model that explained")
+    return "\n".join(lines) or None
 
 
 def facts_table(explanation: pb.ExplanationResource) -> Table:
@@ -89,6 +102,8 @@ def facts_table(explanation: pb.ExplanationResource) -> Table:
     if explanation.HasField("failure"):
         failure = explanation.failure
         rows.append(("failure", f"{failure.reason} in {failure.step}: {failure.message}"))
+    if explanation.scores_only:
+        rows.append(("scores of", explanation.scored_explanation or "one from elsewhere"))
     if found.status_detail:
         rows.append(("detail", found.status_detail))
     table = Table(box=None, pad_edge=False, show_header=False)
