@@ -105,7 +105,12 @@ def compare(
             question = Question([c.name for c in found], wanted, primary, seed, samples)
             strata = {f: population.strata.get(int(f.rpartition("/")[2]), "") for f in wanted}
             rows = await all_rows(
-                client, found, wanted, asked, strata, _progress(output, len(found) * len(wanted))
+                client,
+                found,
+                wanted,
+                asked,
+                strata,
+                _progress(output, primary, len(found) * len(wanted)),
             )
         result = compute(rows, question, population.funnel)
         written = write(result, to)
@@ -140,16 +145,22 @@ def _check(primary: str, methods: str, judge: str) -> None:
     named = [name.strip() for name in methods.split(",") if name.strip()]
     if named and method not in named:
         raise InvalidArgument(f"{method} is none of the methods {', '.join(named)}", "--primary")
+    if not named and method != PRIMARY.partition(".")[0]:
+        raise InvalidArgument(f"name {method} among --methods", "--primary")
     if judge not in ("", "pattern", "llm"):
         raise InvalidArgument(f"{judge!r} is none of pattern, llm", "--judge")
 
 
-def _progress(output: Output, total: int) -> Callable[[Row], None]:
+def _progress(output: Output, primary: str, total: int) -> Callable[[Row], None]:
+    """A line per run; the first one whose dossier knows no such metric ends it all, before
+    more is paid for a question without an answer."""
     done = 0
 
     def ended(row: Row) -> None:
         nonlocal done
         done += 1
+        if row.values and primary not in row.values:
+            raise InvalidArgument(f"{primary} is none of {', '.join(row.values)}", "--primary")
         feature = row.feature.rpartition("/")[2]
         output.note(f"{done}/{total} {row.explainer} {feature}: {row.label or row.outcome}")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from saexplain.common.v1.score_pb2 import Score
 from saexplain.common.v1.usage_pb2 import LlmUsage
 from saexplain.explanation.v1 import explanation_pb2 as pb
@@ -182,6 +184,6 @@ def _cost(usage: LlmUsage, seconds: float | None) -> Cost:
     )
 
 
-def _seconds(begin: object, end: object) -> float | None:
-    started, ended = begin.ToNanoseconds(), end.ToNanoseconds()  # type: ignore[attr-defined]
+def _seconds(begin: Timestamp, end: Timestamp) -> float | None:
+    started, ended = begin.ToNanoseconds(), end.ToNanoseconds()
     return (ended - started) / 1e9 if started and ended else None

@@ -95,6 +95,7 @@ def test_a_file_is_an_explainer_beside_ours(
     [
         ((*BOTH, "--features", "1", "--primary", "f1"), "--primary"),
         ((*BOTH, "--features", "1", "--methods", "fuzzing"), "--primary"),
+        ((*BOTH, "--features", "1", "--primary", "fuzzing.accuracy"), "--primary"),
         ((*BOTH, "--features", "1", "--judge", "me"), "--judge"),
         (BOTH, "--features"),
         ((*BOTH, "--features", "1", "--sample", "2"), "--features"),
@@ -115,6 +116,16 @@ def test_what_cannot_have_an_answer_is_refused_before_anything_is_paid(
     assert saexplain("compare", "demo", *arguments) == 2
     assert field in capsys.readouterr().err
     assert orchestrator.requests == []
+
+
+def test_a_metric_that_there_is_none_of_ends_with_those_that_there_are(
+    saexplain: Any, orchestrator: Any, capsys: Capture
+) -> None:
+    """A slip of the pen is found by the first run, not by the last."""
+    command = ("compare", "demo", *BOTH, "--features", "0-20", "--at-once", 1)
+    assert saexplain(*command, "--primary", "corpus.f2") == 2
+    assert "corpus.pearson" in capsys.readouterr().err
+    assert len(orchestrator.requests) <= 2
 
 
 def test_lists_of_features_are_read_with_ranges_and_from_files(tmp_path: Path) -> None:
