@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from functools import cache
@@ -46,6 +46,10 @@ class Vocabulary:
                     self._spelling[token] = word
         # Ties by bytes: the order must not depend on the order of the windows.
         self._tokens = sorted(counts, key=lambda t: (-counts[t], t))
+        self._words = [(t.strip().lower(), t) for t in self._tokens]
+        self._kinds: defaultdict[str, list[bytes]] = defaultdict(list)
+        for token in self._tokens:
+            self._kinds[_kind(token)].append(token)
         self._matching = cache(self._find_matching)
         self._near = cache(self._find_near)
 
@@ -85,14 +89,14 @@ class Vocabulary:
         if matcher.token_class == TOKEN_CLASS_WORD_CONTINUATION:
             return words[:_MAX_CANDIDATES]
         taken = set(self._taken(matcher)) | set(_natural(matcher))
-        models = self._find_matching(serialized)[:3]
+        models = self._matching(serialized)[:3]
         found: dict[bytes, None] = {}
         for token in models:
             found |= dict.fromkeys(_respelled(token))
         for token in models:
             found |= dict.fromkeys(self._similar(token))
         for token in models[:1]:
-            found |= dict.fromkeys(t for t in self._tokens if _kind(t) == _kind(token))
+            found |= dict.fromkeys(self._kinds.get(_kind(token), ()))
         near = [t for t in found if t not in taken]
         if matcher.token_class == TOKEN_CLASS_DIGITS:
             near = [*_NUMBER_WORDS, *near]
@@ -102,10 +106,10 @@ class Vocabulary:
     def _similar(self, token: bytes) -> list[bytes]:
         word = token.strip().lower()
         ranked = []
-        for other in self._tokens:
-            text = other.strip().lower()
+        begin, end = word[:2], word[-3:]
+        for text, other in self._words if len(word) >= 2 else ():
             # Comparing is slow: only words that share their beginning or end are compared.
-            if len(word) < 2 or not (text[:2] == word[:2] or text[-3:] == word[-3:]):
+            if not (text[:2] == begin or text[-3:] == end):
                 continue
             ratio = SequenceMatcher(None, word, text, autojunk=False).ratio()
             if _SIMILAR <= ratio < 1:

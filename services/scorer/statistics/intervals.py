@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy.stats import norm
@@ -42,6 +42,19 @@ def _squared_quantile(level: float) -> float:
     return float(norm.ppf(0.5 + level / 2)) ** 2
 
 
+@lru_cache(maxsize=4)
+def _resamples(size: int, seed: int, replicates: int) -> Floats:
+    """How often each of `size` clusters is drawn, [replicates, size]; not to be written to.
+
+    Drawing takes longer than any statistic, and the methods of one feature resample the
+    same number of documents by the same seed.
+    """
+    rng = np.random.default_rng(seed)
+    counts: Floats = rng.multinomial(size, np.full(size, 1 / size), replicates).astype(np.float64)
+    counts.flags.writeable = False
+    return counts
+
+
 class ClusterBootstrap:
     """Resamples whole clusters (documents, minimal pairs) with replacement.
 
@@ -57,11 +70,7 @@ class ClusterBootstrap:
         self._of_item: Ints = inverse.astype(np.int64)
         self.cluster_count = len(names)
         # SeedSequence takes no negative numbers; int64 seeds do come negative.
-        rng = np.random.default_rng(seed % 2**64)
-        size = max(self.cluster_count, 1)
-        self._counts: Floats = rng.multinomial(size, np.full(size, 1 / size), replicates).astype(
-            np.float64
-        )
+        self._counts = _resamples(max(self.cluster_count, 1), seed % 2**64, replicates)
 
     def sums(self, per_item: Floats) -> Floats:
         """Sums of per-item moments [n, k] in every replicate, [replicates, k]."""
