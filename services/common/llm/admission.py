@@ -22,6 +22,8 @@ from typing import Literal
 PauseReason = Literal["RATE_LIMITED", "LLM_UNAVAILABLE"]
 
 _MOST_DOUBLINGS = 30
+_MOST_DEBTS = 64
+"""Projects and campaigns remembered though they do not wait: those that got most."""
 _FLOW = "\x1f"
 
 
@@ -325,11 +327,9 @@ def _charged(turns: Turns, policy: RatePolicy, order: Sequence[Ticket], mine: Ti
     _charge(finish, turns, mine, policy.cost(mine.token_count))
     names = {ticket.project for ticket in order}
     names |= {_inner(ticket.project, ticket.campaign) for ticket in order}
-    kept = {
-        name: value
-        for name, value in finish.items()
-        if name in names or value > now.get(_parent(name), 0.0)
-    }
+    debts = {n: v for n, v in finish.items() if n not in names and v > now.get(_parent(n), 0.0)}
+    names.update(sorted(debts, key=lambda name: debts[name])[-_MOST_DEBTS:])
+    kept = {name: value for name, value in finish.items() if name in names}
     return Turns(kept, {name: value for name, value in now.items() if not name or name in kept})
 
 
