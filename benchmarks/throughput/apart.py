@@ -5,7 +5,8 @@ of its process are the faster. Who uses another tool does not have that, so its 
 
     python -m benchmarks.throughput.apart saelens 256
 
-then runs once for every line that it reads, and answers with a line.
+then reads lines of two numbers, runs the texts from the one up to the other, and answers each with
+a line.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _STOP_SECONDS = 10
 
 
 class Apart:
-    """One arm in a process that is ready when the body begins."""
+    """One way in a process that is ready when the body begins."""
 
     def __init__(self, way: str, text_count: int) -> None:
         command = [sys.executable, "-m", "benchmarks.throughput.apart", way, str(text_count)]
@@ -42,10 +43,10 @@ class Apart:
         self._process.terminate()
         self._process.communicate(timeout=_STOP_SECONDS)
 
-    def __call__(self) -> None:
-        """One run over all texts."""
+    def run(self, begin: int, end: int) -> None:
+        """One run over texts ``begin`` to ``end``."""
         assert self._process.stdin is not None
-        self._process.stdin.write("run\n")
+        self._process.stdin.write(f"{begin} {end}\n")
         self._process.stdin.flush()
         self._wait("done")
 
@@ -58,7 +59,7 @@ class Apart:
 
 
 def main() -> None:
-    """Run an arm whenever a line comes in."""
+    """Run whenever a line comes in."""
     import torch
 
     from benchmarks.throughput import peers
@@ -67,10 +68,12 @@ def main() -> None:
 
     torch.set_num_threads(THREADS)
     ways = {"saelens": peers.saelens, "serving": peers.serving_peers}
-    arm = ways[sys.argv[1]](load_material(int(sys.argv[2])))
+    material = load_material(int(sys.argv[2]))
+    way = ways[sys.argv[1]](material)
     print("ready", flush=True)
-    for _ in sys.stdin:
-        arm()
+    for line in sys.stdin:
+        begin, end = map(int, line.split())
+        way(material.rows[begin:end])
         print("done", flush=True)
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,7 +20,6 @@ import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.throughput.material import FEATURES, SAE_ID, Material
-from benchmarks.throughput.turns import Arm
 from saexplain.activation.v1 import activation_pb2 as pb
 from saexplain.activation.v1 import activation_pb2_grpc
 
@@ -102,17 +101,18 @@ def check_answers(client: Client, material: Material) -> None:
         raise SystemExit(f"{found} tokens answered, {expected} were asked for")
 
 
-def arms(in_process: Client, triton: Client | None, material: Material) -> dict[str, Arm]:
-    """The served arms by name."""
+def ways(
+    in_process: Client, triton: Client, material: Material
+) -> dict[str, Callable[[int, int], int]]:
+    """The served arms by name; each runs the texts from one index up to another."""
     texts = material.texts
-    found: dict[str, Arm] = {
-        "ours, gRPC, one caller": lambda: in_process.all_texts(texts),
-        "ours, gRPC, 64 callers, one text each": lambda: in_process.one_text_each(texts, 64),
+    return {
+        "ours, gRPC, one caller": lambda b, e: in_process.all_texts(texts[b:e]),
+        "ours, gRPC, 64 callers, one text each": lambda b, e: in_process.one_text_each(
+            texts[b:e], 64
+        ),
+        "ours, gRPC and Triton, one caller": lambda b, e: triton.all_texts(texts[b:e]),
     }
-    if triton is not None:
-        found["ours, gRPC and Triton, one caller"] = lambda: triton.all_texts(texts)
-        found["ours, gRPC and Triton, 64 callers"] = lambda: triton.one_text_each(texts, 64)
-    return found
 
 
 @contextlib.contextmanager

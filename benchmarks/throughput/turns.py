@@ -6,54 +6,74 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Arm = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Times:
-    """Seconds per arm, one entry per turn."""
+class Group:
+    """Some of the texts, small enough that the machine's speed holds over two arms."""
 
-    seconds: Mapping[str, Sequence[float]]
-
-    def median(self, arm: str) -> float:
-        """Seconds of the median turn."""
-        return statistics.median(self.seconds[arm])
-
-    def ratio(self, arm: str, reference: str) -> float:
-        """How many times as fast as ``reference``: the median of the ratios within a turn."""
-        pairs = zip(self.seconds[arm], self.seconds[reference], strict=True)
-        return statistics.median(theirs / ours for ours, theirs in pairs)
-
-    def spread(self, arm: str, reference: str) -> float:
-        """Half the distance between the largest and the smallest ratio within a turn."""
-        pairs = zip(self.seconds[arm], self.seconds[reference], strict=True)
-        ratios = [theirs / ours for ours, theirs in pairs]
-        return (max(ratios) - min(ratios)) / 2
-
-    def fastest(self) -> str:
-        """The arm with the smallest median."""
-        return min(self.seconds, key=self.median)
+    tokens: int
+    reference: Arm
+    arms: Mapping[str, Arm]
 
 
-def take_turns(
-    arms: Mapping[str, Arm], repeats: int, *, show: bool = False, until: float = math.inf
-) -> Times:
-    """Run every arm ``repeats`` times, in turn; nothing is left out of the record.
+@dataclass
+class Record:
+    """What was measured; nothing is left out."""
 
-    With ``show`` every time is printed as it comes, so that a run that is cut short keeps them. No
-    turn but the first begins that would likely end after ``until``, of ``time.perf_counter``.
+    reference: list[float] = field(default_factory=list)
+    """Tokens per second of every run of the reference."""
+    speeds: dict[str, list[float]] = field(default_factory=dict)
+    """Tokens per second of every run of an arm."""
+    ratios: dict[str, list[float]] = field(default_factory=dict)
+    """Of an arm's speed to that of the reference right before and right after it."""
+
+    def ratio(self, arm: str) -> float:
+        """The median over runs."""
+        return statistics.median(self.ratios[arm])
+
+    def error(self, arm: str) -> float:
+        """Standard error of the mean ratio; not a number for one run."""
+        found = self.ratios[arm]
+        return statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+
+
+def side_by_side(groups: Sequence[Group], repeats: int, until: float = math.inf) -> Record:
+    """Every arm of every group ``repeats`` times, each between two runs of the reference.
+
+    No group but the first begins that would likely end after ``until``, of ``time.perf_counter``.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for turn in range(repeats):
-        longest = max((sum(times) for times in zip(*seconds.values(), strict=True)), default=0.0)
-        if turn and time.perf_counter() + longest > until:
+    record, longest = Record(), 0.0
+    for group in [group for _ in range(repeats) for group in groups]:
+        begin = time.perf_counter()
+        if begin + longest > until:
             break
+        before = _seconds(group.reference)
+        for name, arm in group.arms.items():
+            own = _seconds(arm)
+            after = _seconds(group.reference)
+            record.reference.append(group.tokens / after)
+            record.speeds.setdefault(name, []).append(group.tokens / own)
+            record.ratios.setdefault(name, []).append((before + after) / 2 / own)
+            print(f"{name}: {own:.3f} s between {before:.3f} and {after:.3f}", flush=True)
+            before = after
+        longest = max(longest, time.perf_counter() - begin)
+    return record
+
+
+def median_seconds(arms: Mapping[str, Arm], repeats: int) -> dict[str, float]:
+    """Of every arm, run ``repeats`` times in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(repeats):
         for name, arm in arms.items():
-            begin = time.perf_counter()
-            arm()
-            seconds[name].append(time.perf_counter() - begin)
-            if show:
-                print(f"turn {turn + 1}, {name}: {seconds[name][-1]:.3f} s", flush=True)
-    return Times(seconds)
+            seconds[name].append(_seconds(arm))
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def _seconds(arm: Arm) -> float:
+    begin = time.perf_counter()
+    arm()
+    return time.perf_counter() - begin
