@@ -73,10 +73,12 @@ class Leakage:
 
     @property
     def beats_table(self) -> bool:
-        """Whether the lower bound of the difference is above 0."""
-        if self.above_table is None or self.above_table.estimate.low is None:
+        """Whether both the interval and the test of the difference say so: with few features
+        a bootstrap's interval alone is too narrow."""
+        found = self.above_table
+        if found is None or found.estimate.low is None or found.p_value is None:
             return False
-        return self.above_table.estimate.low > 0
+        return found.estimate.low > 0 and found.p_value <= 1 - found.estimate.level
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from services.cli.report.formats import MISSING, number
 from services.common.statistics.paired import MeanEstimate
 
 _DIGITS = 3
+_FEW = 6
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ def primary_differences(comparison: Comparison) -> TextTable:
     """The answer to the question."""
     note = "Paired over features; p of the sign-flip test"
     note += ", Holm's correction among these." if len(comparison.primary) > 1 else "."
+    pairs = [d.found.estimate.count for d in comparison.primary if d.found is not None]
+    if pairs and min(pairs) < _FEW:
+        note += f" With fewer than {_FEW} pairs no p-value can reach 0.05: claim nothing."
     return TextTable(
         title=f"Differences in {shown(comparison.question.primary, comparison)}",
         note=note,
@@ -148,7 +152,7 @@ def beside_trivial(comparison: Comparison) -> TextTable:
     return TextTable(
         title=f"Beside trivial explanations, {shown(comparison.question.primary, comparison)}",
         note="Token table: mean activation per token, fitted on EXPLAIN. Above it: the "
-        "interval of the paired difference lies above 0.",
+        "interval of the paired difference lies above 0, and its p-value is at most 0.05.",
         header=(
             "explainer",
             "top token",

@@ -9,6 +9,7 @@ import pytest
 from services.cli.comparison.model import Comparison
 from services.cli.comparison.results import compare
 from services.cli.comparison.rows import Row, Value
+from services.cli.comparison.tables import primary_differences
 from services.common.errors import InvalidArgument
 from tests.cli.comparison.rows_made import FEATURES, PRIMARY, question, row, rows
 
@@ -95,6 +96,23 @@ def test_beside_trivial_explanations_a_memory_shows() -> None:
     ]
     above = compare([*better, *(r for r in rows() if r.explainer == "b")], question())
     assert above.standings[0].leakage.beats_table
+
+
+def test_three_features_never_beat_the_table() -> None:
+    """A bootstrap of three values may well lie above 0; the test knows better."""
+    few = FEATURES[:3]
+    made = [
+        row(e, f, values={PRIMARY: Value(v, baselines={"top_token": 0.1, "token_table": 0.5})})
+        for e in ("a", "b")
+        for f, v in zip(few, (0.6, 0.7, 0.8), strict=True)
+    ]
+    found = compare(made, question(features=few))
+    above = found.standings[0].leakage.above_table
+    assert above is not None
+    assert above.estimate.low is not None
+    assert above.estimate.low > 0
+    assert not found.standings[0].leakage.beats_table
+    assert "claim nothing" in primary_differences(found).note
 
 
 def test_strata_stand_apart_and_an_unknown_one_is_said() -> None:
