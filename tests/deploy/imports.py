@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -32,7 +33,7 @@ def outside_imports(modules: Sequence[str]) -> dict[str, str]:
         parent = module.rpartition(".")[0]
         if parent:
             open_ends.append(parent)
-        for name in _imported(ast.parse(path.read_text())):
+        for name in _imported(path):
             top = name.partition(".")[0]
             if top in _ROOTS:
                 open_ends.append(name)
@@ -84,13 +85,15 @@ def _path(module: str) -> Path | None:
     return None
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
-    for node in _statements(tree.body):
+@functools.cache
+def _imported(path: Path) -> tuple[str, ...]:
+    names: list[str] = []
+    for node in _statements(ast.parse(path.read_text()).body):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:

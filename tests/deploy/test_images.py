@@ -6,6 +6,7 @@ once), tags that move, processes that run as root, and ports nobody listens on.
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -59,13 +60,18 @@ def _extras(file: Dockerfile) -> set[str]:
 
 def _beyond(extra: str, modules: Sequence[str]) -> dict[str, str]:
     """Imports that nothing which the extra brings provides, each with who imports it."""
-    owners = metadata.packages_distributions()
+    owners = _packages()
     brought = distributions_of(extra)
     return {
         name: module
         for name, module in outside_imports(modules).items()
         if not {canonical(owner) for owner in _owners(name, owners)} & brought
     }
+
+
+@functools.cache
+def _packages() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
 
 
 def _owners(name: str, owners: Mapping[str, list[str]]) -> list[str]:

@@ -36,18 +36,16 @@ _EXACT_TAG = re.compile(r"^[a-z0-9./-]+:\d+\.\d+(\.\d+)?[a-z0-9.-]*$")
 
 @functools.cache
 def _definitions() -> Registry[Any]:
-    return Registry().with_resource(
-        "_definitions.json",
-        Resource.from_contents(utils.schema_contents(f"{_SCHEMAS}/_definitions.json", "1.34")),
-    )
+    contents = utils.schema_contents(f"{_SCHEMAS}/_definitions.json", "1.34")
+    return (Resource.from_contents(contents) @ Registry()).crawl()
 
 
 @functools.cache
 def _validator(api_version: str, kind: str) -> jsonschema.Draft202012Validator:
-    """kubernetes-validate reads its 3 MB of definitions for every object; here once."""
+    """kubernetes-validate reads and walks all definitions for every object; this does so once."""
     group = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api_version)
     schema = utils.schema_contents(f"{_SCHEMAS}/{kind.lower()}-{group}.json", "1.34")
-    registry = Resource.from_contents(schema) @ _definitions()
+    registry = (Resource.from_contents(schema) @ _definitions()).crawl()
     return jsonschema.Draft202012Validator(schema, registry=registry)
 
 
