@@ -133,4 +133,8 @@ def _normalizer(ignore_leading_space: bool, ignore_case: bool) -> Callable[[byte
         return lambda token: fold_case(without_leading_space(token))
     if ignore_leading_space:
         return without_leading_space
-    return fold_case if ignore_case else bytes
+    return fold_case if ignore_case else _as_it_is
+
+
+def _as_it_is(token: bytes) -> bytes:
+    return token

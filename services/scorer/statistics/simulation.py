@@ -66,8 +66,20 @@ def simulation_scores(
         **_openai(predicted, measured, bootstrap, ""),
         "pearson_delphi": _pearson(predicted, rounded, bootstrap),
         "pearson_transluce": _pearson(own_line, measured, bootstrap),
-        "r2_transluce": _centred(transluce_r2, own_line, measured, bootstrap),
-        "d2_transluce": _centred(transluce_d2, own_line, measured, bootstrap),
+        "r2_transluce": _centred(
+            transluce_r2(own_line, measured),
+            (own_line - measured) ** 2,
+            _squares,
+            bootstrap,
+            measured,
+        ),
+        "d2_transluce": _centred(
+            transluce_d2(own_line, measured),
+            np.abs(own_line - measured),
+            _distances,
+            bootstrap,
+            measured,
+        ),
     }
     if fitted.predicted:
         line = _on_line(
@@ -134,21 +146,46 @@ def _explained(
 
 
 def _centred(
-    score: Callable[[Floats, Floats], Estimate],
-    predicted: Floats,
-    measured: Floats,
+    value: Estimate,
+    errors: Floats,
+    baseline: Callable[[Floats, Floats], Floats],
     bootstrap: _TokenBootstrap | None,
+    measured: Floats,
 ) -> Estimate:
     """A score against the mean or median, whose baseline moves with every resample."""
-    value = score(predicted, measured)
     if bootstrap is None or value.value is None:
         return value
-    replicates = []
-    for counts in bootstrap.weights(len(measured)).astype(np.int64):
-        places = np.repeat(np.arange(len(measured)), counts)
-        again = score(predicted[places], measured[places]).value
-        replicates.append(np.nan if again is None else again)
-    return _bounded(value, np.array(replicates), bootstrap)
+    counts = bootstrap.weights(len(measured))
+    error, total = counts @ errors, baseline(measured, counts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        explained = 1 - error / total
+    # Transluce's convention for a constant truth.
+    constant = np.where(error == 0, 1.0, 0.0)
+    replicates = np.where(total == 0, constant, explained)
+    replicates[counts.sum(axis=1) < 2] = np.nan
+    return _bounded(value, replicates, bootstrap)
+
+
+def _squares(measured: Floats, counts: Floats) -> Floats:
+    """Sums of squares around the mean of each resample, [replicates]."""
+    mean = counts @ measured / counts.sum(axis=1)
+    squares: Floats = np.sum(counts * (measured - mean[:, None]) ** 2, axis=1)
+    return squares
+
+
+def _distances(measured: Floats, counts: Floats) -> Floats:
+    """Sums of distances to the median of each resample, [replicates]."""
+    order = np.argsort(measured, kind="stable")
+    until = np.cumsum(counts[:, order], axis=1)
+    middle = [np.sum(until <= half[:, None], axis=1) for half in _halves(until[:, -1])]
+    median = (measured[order][middle[0]] + measured[order][middle[1]]) / 2
+    distances: Floats = np.sum(counts * np.abs(measured - median[:, None]), axis=1)
+    return distances
+
+
+def _halves(sizes: Floats) -> tuple[Floats, Floats]:
+    """Places of the two values in the middle, the same twice for an odd number."""
+    return (sizes - 1) // 2, sizes // 2
 
 
 def _bounded(value: Estimate, replicates: Floats, bootstrap: _TokenBootstrap) -> Estimate:
