@@ -17,14 +17,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import pickle
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import lexical_report
-from benchmarks.lexical_run import run_feature
+from benchmarks.lexical_remembered import RememberingSource
+from benchmarks.lexical_run import Outcome, run_feature
 from benchmarks.lexical_scoring import deterministic_methods
 from benchmarks.lexical_sources import FolderSource, ServiceSource, Source
 from saexplain.common.v1.feature_pb2 import (
@@ -67,24 +73,80 @@ def passed(row: lexical_report.Row) -> bool:
     return bool(row["share_of_table"] >= REQUIRED_SHARE_OF_TABLE and low > 0)  # type: ignore[operator]
 
 
-async def run(arguments: argparse.Namespace) -> int:
-    """The benchmark; 0 where the bar is reached, 1 where not."""
-    source: Source
+async def open_source(arguments: argparse.Namespace) -> Source:
+    """What the command line names."""
     if arguments.address:
-        source = await ServiceSource.connect(arguments.address, arguments.sae_name)
-    else:
-        source = FolderSource(arguments.index, arguments.model, arguments.sae)
+        return await ServiceSource.connect(arguments.address, arguments.sae_name)
+    return FolderSource(arguments.index, arguments.model, arguments.sae)
+
+
+def explain_all(
+    arguments: argparse.Namespace, methods: Sequence[str], features: Sequence[int]
+) -> list[Outcome]:
+    """Explains and scores features in their order, in processes of their own where several
+    are asked for."""
+    count = arguments.processes
+    if count == 1 or len(features) < 2:
+        return _explain_some(arguments, methods, features)
+    shares = [features[i::count] for i in range(count)]
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(partial(_explain_some, arguments, methods), shares))
+    return [found[i % count][i // count] for i in range(len(features))]
+
+
+def _explain_some(
+    arguments: argparse.Namespace, methods: Sequence[str], features: Sequence[int]
+) -> list[Outcome]:
+    async def explain() -> list[Outcome]:
+        source = RememberingSource(await open_source(arguments))
+        return [await _outcome(arguments, source, f, methods) for f in features]
+
+    return asyncio.run(explain())
+
+
+async def _outcome(
+    arguments: argparse.Namespace, source: Source, feature: int, methods: Sequence[str]
+) -> Outcome:
+    """Kept from an earlier run with the same arguments, or made and kept."""
+    seed, rounds = arguments.seed, arguments.rounds
+    if arguments.keep is None:
+        return await run_feature(source, feature, seed, rounds, methods)
+    path: Path = arguments.keep / f"{feature}-{seed}-{rounds}-{'-'.join(methods)}.pickle"
+    return _kept(path) or _keep(path, await run_feature(source, feature, seed, rounds, methods))
+
+
+def _kept(path: Path) -> Outcome | None:
+    if not path.is_file():
+        return None
+    outcome: Outcome = pickle.loads(path.read_bytes())
+    return outcome
+
+
+def _keep(path: Path, outcome: Outcome) -> Outcome:
+    """Written whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_bytes(pickle.dumps(outcome))
+    unfinished.rename(path)
+    return outcome
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The benchmark; 0 where the bar is reached, 1 where not."""
     methods = arguments.methods
     if methods == ["all"]:
         methods = deterministic_methods()
     seed = arguments.seed
-    eligible, others, funnel = await draw(source, arguments.count, seed, arguments.dense)
+
+    async def drawn() -> tuple[list[int], list[int], Counter[str]]:
+        return await draw(await open_source(arguments), arguments.count, seed, arguments.dense)
+
+    eligible, others, funnel = asyncio.run(drawn())
     if not eligible:
         print("no eligible feature")
         return 1
-    rounds = arguments.rounds
-    outcomes = [await run_feature(source, f, seed, rounds, methods) for f in eligible]
-    dense = [await run_feature(source, f, seed, rounds, methods) for f in others]
+    everything = explain_all(arguments, methods, [*eligible, *others])
+    outcomes, dense = everything[: len(eligible)], everything[len(eligible) :]
     table = {m: lexical_report.comparison(outcomes, m, seed) for m in ("pearson", "f1")}
     lexical_report.print_features([*outcomes, *dense])
     print(f"\nfunnel of the features met: {dict(funnel)}")
@@ -115,6 +177,13 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=2, help="of probes; 0 for none")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1, help="that share the features")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="folder that keeps outcomes, so that a run that was stopped goes on; "
+        "another index or other code needs another folder",
+    )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -122,7 +191,7 @@ def main() -> None:
             use_demo(arguments, Path(scratch))
         if not arguments.address and not (arguments.index and arguments.model):
             parser.error("give --address, or --index and --model, or none of them")
-        code = asyncio.run(run(arguments))
+        code = run(arguments)
     raise SystemExit(code)
 
 
