@@ -131,6 +131,8 @@ def summary(gathered: agent_pb2.Evidence) -> str:
     said = [f"Neighbours of {len(gathered.token_neighbors)} peak tokens"]
     if gathered.vocabulary_probes:
         said.append(f"the vocabulary behind {len(gathered.vocabulary_probes)} carriers")
+        if gathered.vocabulary_absent_reason:
+            said.append("no vocabulary probe behind its own words")
     else:
         said.append("no vocabulary probe")
     if gathered.HasField("ceiling"):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from saexplain.activation.v1 import activation_pb2
 from saexplain.common.v1 import text_pb2, vocabulary_pb2
+from services.common.errors import SaexplainError, Unimplemented
 from services.common.tensors import from_tensor
 from services.orchestrator.evidence import peak_index, strongest_peak_tokens, top_windows
 
@@ -68,6 +69,18 @@ def candidates(
         for close in (*listed.variants, *listed.neighbors):
             found.setdefault(close.token_id, close.token_bytes)
     return dict(list(found.items())[:MOST_CANDIDATES])
+
+
+def absence(error: SaexplainError) -> str:
+    """Why evidence lacks a probe, of an error that costs it no more than that: nothing was
+    kept with the index, or the model attends in a way that is not computed behind a prefix.
+
+    Raises:
+        SaexplainError: `error`, where it is anything else.
+    """
+    if isinstance(error, Unimplemented) or error.reason == "ANNOTATION_NOT_BUILT":
+        return error.message
+    raise error
 
 
 def exemplar_request(

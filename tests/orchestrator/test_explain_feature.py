@@ -10,7 +10,7 @@ from saexplain.common.v1 import explanation_pb2 as common
 from saexplain.common.v1 import score_pb2, vocabulary_pb2, window_pb2
 from saexplain.explanation.v1 import dossier_pb2, explanation_pb2
 from services.common.canonical import digest
-from services.common.errors import FailedPrecondition
+from services.common.errors import FailedPrecondition, Unimplemented
 from tests.fakes import world
 from tests.orchestrator.stack import Stack, request
 
@@ -67,3 +67,16 @@ async def test_a_run_without_a_vocabulary_probe_says_why_it_has_none(stack: Stac
     assert not seen.vocabulary_probes
     assert seen.vocabulary_absent_reason == "no probe was kept"
     assert any("no vocabulary probe" in event.message for event in stack.events)
+
+
+async def test_a_model_that_cannot_be_probed_costs_the_probe_not_the_run(stack: Stack) -> None:
+    """Guards against a family of unknown attention that can never be explained at all."""
+    stack.script.fail("ProbeVocabulary", Unimplemented("attention with s_aux"))
+    ended = await stack.finish((await stack.create(request())).name)
+    assert ended.state == explanation_pb2.RUN_STATE_SUCCEEDED, ended.failure
+    seen = (await stack.bundle(ended.name)).dossier.evidence
+    kinds = [probe.carrier.kind for probe in seen.vocabulary_probes]
+    assert kinds == [vocabulary_pb2.CARRIER_KIND_SHORT]
+    assert seen.vocabulary_absent_reason == "attention with s_aux"
+    assert any("no vocabulary probe behind its own" in event.message for event in stack.events)
+    assert stack.script.calls["ProbeVocabulary"] == 1

@@ -9,7 +9,7 @@ from saexplain.activation.v1 import activation_pb2
 from saexplain.agent.v1 import agent_pb2
 from saexplain.common.v1 import feature_pb2, window_pb2
 from saexplain.explanation.v1 import dossier_pb2
-from services.common.errors import FailedPrecondition
+from services.common.errors import FailedPrecondition, Unimplemented
 from services.common.grpc_client import rpc_errors
 from services.common.names import parse_feature
 from services.orchestrator import evidence, measuring, vocabulary
@@ -165,10 +165,8 @@ class GatherActivities:
         request = activation_pb2.GetVocabularyProbeRequest(name=plan.feature, index=plan.index)
         try:
             kept = await unary(self._work.services.activation.GetVocabularyProbe, request)
-        except FailedPrecondition as error:
-            if error.reason != "ANNOTATION_NOT_BUILT":
-                raise
-            gathered.vocabulary_absent_reason = error.message
+        except (FailedPrecondition, Unimplemented) as error:
+            gathered.vocabulary_absent_reason = vocabulary.absence(error)
             return
         gathered.vocabulary_probes.extend(kept.probes)
         prefix = vocabulary.exemplar_prefix(gathered.windows)
@@ -178,9 +176,13 @@ class GatherActivities:
         if not pieces:
             return
         feature = parse_feature(plan.feature, "feature")
-        pages = await self._values(
-            vocabulary.exemplar_request(feature.sae_name, feature.index, prefix, pieces)
-        )
+        try:
+            pages = await self._values(
+                vocabulary.exemplar_request(feature.sae_name, feature.index, prefix, pieces)
+            )
+        except Unimplemented as error:
+            gathered.vocabulary_absent_reason = vocabulary.absence(error)
+            return
         gathered.vocabulary_probes.append(
             vocabulary.exemplar_probe(
                 prefix,

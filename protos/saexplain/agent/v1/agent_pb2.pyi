@@ -98,7 +98,9 @@ class Evidence(google.protobuf.message.Message):
     VOCABULARY_ABSENT_REASON_FIELD_NUMBER: builtins.int
     CEILING_FIELD_NUMBER: builtins.int
     vocabulary_absent_reason: builtins.str
-    """Why `vocabulary_probes` is empty, for people. Empty where it is not."""
+    """Why `vocabulary_probes` is empty, or lacks the carrier that is the feature's own
+    because the model cannot be probed; for people. Empty where nothing is missing.
+    """
     @property
     def facts(self) -> saexplain.common.v1.feature_pb2.FeatureFacts:
         """The feature."""
