@@ -31,11 +31,16 @@ SHARDS_AT_ONCE = 4
 """Shards of an index that one build has in flight."""
 
 
+_COUNTED_BY_THE_SHELL = 0
+"""Temporal sets no limit: it would count refusals for a full queue too."""
+
+
 class ActivityOptions(TypedDict):
     """Keyword arguments of `workflow.execute_activity`."""
 
     task_queue: str
     start_to_close_timeout: timedelta
+    schedule_to_close_timeout: timedelta
     heartbeat_timeout: timedelta
     retry_policy: RetryPolicy
 
@@ -54,9 +59,13 @@ class Policy:
     Attributes:
         queue: task queue.
         timeout_seconds: one attempt.
-        attempts: attempts at most.
+        attempts: attempts at most, refusals for a full queue not counted: a service that
+            has too much to do is not broken, and the more runs wait for it the longer it
+            takes. `activity_shell` keeps that count.
         first_delay_seconds: before the second attempt; doubles up to `longest_delay_seconds`
             unless the error says when to retry.
+        patience_seconds: all attempts together, waiting for a worker included; this ends
+            what is refused for ever.
     """
 
     queue: str
@@ -64,13 +73,14 @@ class Policy:
     attempts: int
     first_delay_seconds: float = 1.0
     longest_delay_seconds: float = 60.0
+    patience_seconds: float = 24 * 3600
 
-    def _retry(self) -> RetryPolicy:
+    def _retry(self, attempts: int) -> RetryPolicy:
         return RetryPolicy(
             initial_interval=timedelta(seconds=self.first_delay_seconds),
             backoff_coefficient=2.0,
             maximum_interval=timedelta(seconds=self.longest_delay_seconds),
-            maximum_attempts=self.attempts,
+            maximum_attempts=attempts,
         )
 
     def options(self) -> ActivityOptions:
@@ -78,15 +88,16 @@ class Policy:
         return {
             "task_queue": self.queue,
             "start_to_close_timeout": timedelta(seconds=self.timeout_seconds),
+            "schedule_to_close_timeout": timedelta(seconds=self.patience_seconds),
             "heartbeat_timeout": timedelta(seconds=4 * HEARTBEAT_SECONDS),
-            "retry_policy": self._retry(),
+            "retry_policy": self._retry(_COUNTED_BY_THE_SHELL),
         }
 
     def local_options(self) -> LocalOptions:
         """For a control step that runs beside the workflow."""
         return {
             "start_to_close_timeout": timedelta(seconds=self.timeout_seconds),
-            "retry_policy": self._retry(),
+            "retry_policy": self._retry(self.attempts),
         }
 
 
@@ -95,7 +106,13 @@ _CONTROL = Policy(CONTROL, timeout_seconds=60, attempts=15)
 _READ = Policy(ACTIVATION, timeout_seconds=120, attempts=15)
 _ENCODE = Policy(ACTIVATION, timeout_seconds=600, attempts=15)
 _AGENT = Policy(LLM, timeout_seconds=900, attempts=15, first_delay_seconds=2)
-_SHARD = Policy(INDEX, timeout_seconds=6 * 3600, attempts=10, first_delay_seconds=2)
+_SHARD = Policy(
+    INDEX,
+    timeout_seconds=6 * 3600,
+    attempts=10,
+    first_delay_seconds=2,
+    patience_seconds=7 * 24 * 3600,
+)
 
 STEPS: dict[str, Policy] = {
     "get_feature": _READ,
@@ -135,6 +152,11 @@ activities, one event of history each."""
 def options(step: str) -> Any:
     """Keyword arguments for a step that runs on a queue."""
     return STEPS[step].options()
+
+
+def attempts(step: str) -> int:
+    """Attempts of a step that runs on a queue."""
+    return STEPS[step].attempts
 
 
 def local_options(step: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from saexplain.common.v1 import explanation_pb2 as common
@@ -15,6 +17,7 @@ from services.common.errors import (
     SaexplainError,
     Unavailable,
 )
+from services.orchestrator import policies
 from services.orchestrator.policies import JUDGE_CHUNK
 from tests.orchestrator.stack import Stack, request
 
@@ -53,6 +56,55 @@ async def test_the_same_plan_and_replies_give_the_same_dossier(stack: Stack) -> 
         deterministic=True
     )
     assert (one.run.retry_count, two.run.retry_count) == (0, 2)
+
+
+async def test_a_full_queue_is_waited_out_however_often_it_refuses(stack: Stack) -> None:
+    """Guards against a campaign that fails because it is large: refusals for a full queue do
+    not count as attempts, neither then nor when something else fails afterwards."""
+    attempts = policies.STEPS["list_token_neighbors"].attempts
+    full = [
+        ResourceExhausted("full", "QUEUE_FULL", retry_after_seconds=0.01) for _ in range(attempts)
+    ]
+    away = Unavailable("away", retry_after_seconds=0.01)
+    stack.script.fail("ProbeVocabulary", *[full] * attempts, away)
+    ended = await stack.finish((await stack.create(request())).name)
+    assert ended.state == explanation_pb2.RUN_STATE_SUCCEEDED, ended.failure
+    assert stack.script.calls["ProbeVocabulary"] == attempts + 2
+    assert (await stack.bundle(ended.name)).run.retry_count == attempts + 1
+
+
+async def test_runs_beyond_the_limit_of_probes_take_turns(stack: Stack) -> None:
+    """Runs at once before a service that takes one ask in four, as 64 runs find one that has room
+    for a few: each gets its probe in the end."""
+    runs, asked = 6, 0
+
+    def crowd(message: object) -> SaexplainError | None:
+        nonlocal asked
+        asked += 1
+        full = ResourceExhausted("full", "QUEUE_FULL", retry_after_seconds=0.05)
+        return full if asked % 4 else None
+
+    stack.script.fail_when("ProbeVocabulary", crowd)
+    created = [await stack.create(request()) for _ in range(runs)]
+    for one in created:
+        ended = await stack.finish(one.name)
+        assert ended.state == explanation_pb2.RUN_STATE_SUCCEEDED, ended.failure
+        assert len((await stack.bundle(one.name)).dossier.evidence.vocabulary_probes) == 2
+    assert stack.script.calls["ProbeVocabulary"] == 4 * runs
+
+
+async def test_what_stays_away_ends_the_run_after_its_attempts(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: attempts that count are limited although Temporal counts none."""
+    patient = policies.STEPS["list_exemplars"]
+    few = replace(patient, attempts=3, first_delay_seconds=0.01)
+    monkeypatch.setitem(policies.STEPS, "list_exemplars", few)
+    stack.script.fail_when("ListExemplars", lambda _: Unavailable("away"))
+    ended = await stack.finish((await stack.create(request())).name)
+    assert ended.state == explanation_pb2.RUN_STATE_FAILED
+    assert (ended.failure.step, ended.failure.reason) == ("list_exemplars", "BACKEND_UNAVAILABLE")
+    assert stack.script.calls["ListExemplars"] == 3
 
 
 async def test_a_final_error_fails_the_run_with_its_reason(stack: Stack) -> None:
