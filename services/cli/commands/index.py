@@ -57,12 +57,13 @@ def create(
     The build is durable: after a Ctrl-C it goes on.
     """
     output = Output(json_wanted=json)
+    # The indexer may run in another folder.
+    location = str(Path(corpus).resolve()) if Path(corpus).exists() else corpus
 
     async def body() -> ExitCode:
         config = IndexConfig(
             sae=requests.sae_of(sae),
-            # The indexer may run in another folder.
-            corpus=str(Path(corpus).resolve()) if Path(corpus).exists() else corpus,
+            corpus=location,
             context_token_count=context_tokens,
             window_token_count=window_tokens,
             seed=seed,
