@@ -66,7 +66,7 @@ async def test_a_full_queue_is_waited_out_however_often_it_refuses(stack: Stack)
         ResourceExhausted("full", "QUEUE_FULL", retry_after_seconds=0.01) for _ in range(attempts)
     ]
     away = Unavailable("away", retry_after_seconds=0.01)
-    stack.script.fail("ProbeVocabulary", *[full] * attempts, away)
+    stack.script.fail("ProbeVocabulary", *full, away)
     ended = await stack.finish((await stack.create(request())).name)
     assert ended.state == explanation_pb2.RUN_STATE_SUCCEEDED, ended.failure
     assert stack.script.calls["ProbeVocabulary"] == attempts + 2
