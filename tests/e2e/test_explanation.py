@@ -30,7 +30,7 @@ async def _explained(
 async def test_a_lexical_run_ends_with_a_scored_explanation(
     stack: RunningStack, client: AsyncSaexplainClient
 ) -> None:
-    feature = (await eligible_features(stack.address("activation"), 1, start=40))[0]
+    feature = (await eligible_features(stack.address("activation"), 1, start=17))[0]
     done, dossier = await _explained(client, feature)
 
     assert done.explanation.status == explanation_pb2.EXPLANATION_STATUS_EXPLAINED
@@ -65,7 +65,7 @@ async def test_the_same_plan_gives_the_same_dossier(
 async def test_the_explainer_saw_only_explain_and_heldout_shares_no_window(
     stack: RunningStack, client: AsyncSaexplainClient
 ) -> None:
-    feature = (await eligible_features(stack.address("activation"), 1, start=40))[0]
+    feature = (await eligible_features(stack.address("activation"), 1, start=17))[0]
     _, dossier = await _explained(client, feature)
     seen = {w.name for listed in dossier.evidence.windows for w in listed.windows}
     splits = {w.split for listed in dossier.evidence.windows for w in listed.windows}
@@ -79,7 +79,7 @@ async def test_the_explainer_saw_only_explain_and_heldout_shares_no_window(
 async def test_events_are_gapless_and_a_repeated_request_finds_the_same_run(
     stack: RunningStack, client: AsyncSaexplainClient
 ) -> None:
-    feature = (await eligible_features(stack.address("activation"), 1, start=40))[0]
+    feature = (await eligible_features(stack.address("activation"), 1, start=17))[0]
     first = await client.create_explanation(feature, "lexical", request_id="once")
     again = await client.create_explanation(feature, "lexical", request_id="once")
     assert first.name == again.name
@@ -95,7 +95,7 @@ async def test_a_language_model_explains_through_the_same_loop(
     from saexplain.agent.v1.agent_pb2 import ExplainerOptions
     from saexplain.common.v1.usage_pb2 import LlmOptions
 
-    feature = (await eligible_features(stack.address("activation"), 1, start=40))[0]
+    feature = (await eligible_features(stack.address("activation"), 1, start=17))[0]
     options = ExplainerOptions(explainer="sage", llm=LlmOptions(model="scripted"))
     run = await client.create_explanation(
         feature, options, budget=dossier_pb2.Budget(max_round_count=2)
@@ -110,7 +110,7 @@ async def test_a_language_model_explains_through_the_same_loop(
 async def test_the_command_line_shows_lists_and_reports(
     stack: RunningStack, client: AsyncSaexplainClient, tmp_path: object
 ) -> None:
-    feature = (await eligible_features(stack.address("activation"), 1, start=40))[0]
+    feature = (await eligible_features(stack.address("activation"), 1, start=17))[0]
     done, _ = await _explained(client, feature)
     shown = saexplain("show", done.name, state=stack.state)
     assert shown.returncode == 0 and done.explanation.label[:20] in shown.stdout

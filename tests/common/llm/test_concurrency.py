@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common import errors
 from services.common.database import create_engine
@@ -42,6 +43,11 @@ async def _budget(engine, owner: str) -> dict:
         return dict((await connection.execute(query)).mappings().one())
 
 
+async def _expire_leases(connection: AsyncConnection) -> None:
+    gone = update(llm_calls).where(llm_calls.c.state == "IN_FLIGHT")
+    await connection.execute(gone.values(lease_expire_time=llm_calls.c.create_time))
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_64_callers_of_16_keys_whose_holders_die_buy_each_reply_once(
     engine, database_url, seed
@@ -58,9 +64,7 @@ async def test_64_callers_of_16_keys_whose_holders_die_buy_each_reply_once(
     async def answer(number: int):
         await asyncio.sleep(chance.uniform(0.0, 0.05))
         if number % 5 == 2:  # its process seems dead: whoever waits may go on
-            async with engine.begin() as connection:
-                gone = update(llm_calls).where(llm_calls.c.state == "IN_FLIGHT")
-                await connection.execute(gone.values(lease_expire_time=llm_calls.c.create_time))
+            await run_transaction(engine, _expire_leases)
             await asyncio.sleep(0.1)
         return OK
 
